@@ -1,0 +1,57 @@
+# `make` alone lists the targets.
+
+GO          ?= go
+PKGS        ?= ./...
+TESTFLAGS   ?=
+BENCH       ?= .
+FUZZTIME    ?= 10s
+STATICCHECK ?= honnef.co/go/tools/cmd/staticcheck@v0.8.2
+
+.DEFAULT_GOAL := help
+.PHONY: help demo build test race integration bench bench-peers fuzz lint check clean
+
+help:
+	@echo 'Targets:'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-14s%s\n", $$1, $$2}'
+	@echo 'Variables: PKGS=./fabric/... TESTFLAGS=-v BENCH=Decode FUZZTIME=1m'
+
+demo: build ## all-to-all exchange of 8 nodes, then the same with a stalled consumer
+	bin/zfab run testdata/topologies/exchange.yaml
+	bin/zfab run testdata/topologies/stalled-consumer.yaml
+
+build: ## the zfab command, as bin/zfab
+	$(GO) build -o bin/zfab ./cmd/zfab
+
+test: ## all tests of the module, in less than 5 minutes on 2 cores
+	$(GO) test -timeout 4m $(TESTFLAGS) $(PKGS)
+
+race: ## the same with the race detector
+	$(GO) test -race -timeout 10m $(TESTFLAGS) $(PKGS)
+
+integration: build ## behaviour across real processes and real peers (a module of its own)
+	cd integration && $(GO) vet ./... && $(GO) test -timeout 15m $(TESTFLAGS) ./...
+
+bench: ## benchmarks of the packages, with allocations
+	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem $(PKGS)
+
+bench-peers: build ## throughput and round trip beside libzmq, NATS, yamux and others (about 3 minutes)
+	cd integration && $(GO) run ./peers
+
+fuzz: ## every fuzz target for FUZZTIME
+	@set -e; for pkg in $$($(GO) list $(PKGS)); do \
+		for target in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
+			echo "$$pkg $$target"; \
+			$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$pkg; \
+		done; \
+	done
+
+lint: ## gofmt, go vet, staticcheck
+	@unformatted=$$(gofmt -l .); \
+	if [ -n "$$unformatted" ]; then echo "gofmt -w is due for:"; echo "$$unformatted"; exit 1; fi
+	$(GO) vet ./...
+	$(GO) run $(STATICCHECK) ./...
+
+check: lint race ## what every commit passes: lint and race
+
+clean: ## what the other targets have built
+	rm -rf bin integration/bin
