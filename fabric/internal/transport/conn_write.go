@@ -1,0 +1,72 @@
+package transport
+
+import (
+	"errors"
+	"net"
+)
+
+// errNoFrames: a ZMTP message has at least one frame.
+var errNoFrames = errors.New("a message without frames")
+
+// WriteBuffers writes what is pending of control, then the bytes of bufs, which hold whole messages framed by the caller
+// (see AppendFrameHeader and PutLongHeader). Nil bufs write just what is pending. On a socket it is one system call for
+// up to 1024 buffers. Everything is written, or the error is final and the connection closed. bufs and its elements are
+// overwritten; the bytes are not, and may be used again on return.
+//
+// It waits for as long as the peer does not read, until the write deadline or Close.
+func (c *Conn) WriteBuffers(bufs [][]byte) error {
+	if c.writeErr != nil {
+		return c.writeErr
+	}
+	if c.control.pending.Load() {
+		c.pong = c.control.appendPong(c.pong[:0])
+		if _, err := c.nc.Write(c.pong); err != nil {
+			return c.writeFailed(err)
+		}
+	}
+	var err error
+	switch len(bufs) {
+	case 0:
+	case 1:
+		_, err = c.nc.Write(bufs[0])
+	default:
+		c.vec = bufs // a field, as WriteTo would move a variable to the heap
+		_, err = c.vec.WriteTo(c.nc)
+		c.vec = nil
+	}
+	if err != nil {
+		return c.writeFailed(err)
+	}
+	return nil
+}
+
+// WriteMessage writes one message of the given frames, as WriteBuffers does. The frames are only read.
+func (c *Conn) WriteMessage(frames ...[]byte) error {
+	if len(frames) == 0 {
+		return opError("write", c.remote, errNoFrames)
+	}
+	// The headers must not move once frames point into them.
+	if room := len(frames) * LongHeaderSize; cap(c.headers) < room {
+		c.headers = make([]byte, 0, room)
+	}
+	headers, bufs := c.headers[:0], c.frames[:0]
+	for i, frame := range frames {
+		start := len(headers)
+		headers = AppendFrameHeader(headers, len(frame), i < len(frames)-1)
+		bufs = append(bufs, headers[start:], frame)
+	}
+	err := c.WriteBuffers(bufs)
+	clear(bufs) // the caller's memory is not to be kept alive from here
+	c.frames = bufs[:0]
+	return err
+}
+
+// writeFailed ends the connection: a part of a message may be on its way, and nothing can follow it.
+func (c *Conn) writeFailed(err error) error {
+	if c.closed.Load() {
+		err = net.ErrClosed
+	}
+	c.writeErr = opError("write", c.remote, err)
+	c.Close()
+	return c.writeErr
+}

@@ -1,0 +1,7 @@
+//go:build !unix
+
+package transport
+
+import "net"
+
+func newNowWriter(net.Conn) nowWriter { return nil }
