@@ -1,0 +1,445 @@
+package link
+
+import (
+	"slices"
+
+	"github.com/zfab/zfab/fabric/internal/flow"
+	"github.com/zfab/zfab/fabric/internal/wire"
+)
+
+// Limits of one link.
+const (
+	// DefaultMaxStreams is how many streams one node may open towards another:
+	// each costs some hundred bytes at either end.
+	DefaultMaxStreams = 1 << 16
+)
+
+// Retainer is received memory that may be kept: transport.Buffer.
+type Retainer interface {
+	Retain()
+	Release()
+	Cap() int
+}
+
+// core is all streams of one pair of nodes, as one of them sees it: pure
+// bookkeeping, without I/O, clock, lock or goroutine. Link drives it under its
+// mu. It outlives connections.
+type core struct {
+	cfg  *Config
+	link *Link
+	peer string
+
+	// Producer's ends.
+	out   []*SendStream       // by label; the peer chooses them
+	flows map[string]*outFlow // by channel
+	ring  *SendStream         // last of the active ones, in turn
+	say   []*SendStream       // those with backlog or reset to tell
+	in    []*RecvStream       // consumer's ends, by label; ours to choose
+	free  []uint32            // labels to use again
+	leave []*SendStream       // producer ends whose consumers are leaving
+	given uint64              // instances given to consumer ends
+	tells struct {            // consumer's ends with something to tell
+		first, last *RecvStream
+	}
+
+	// Control without a stream.
+	ping, pong bool
+	nonce      uint64 // of the ping to answer
+	bye        *wire.Record
+
+	placing placing // what the reader is just reading
+
+	// What a step leaves behind for Link to do outside the lock.
+	deliveries []delivery
+	events     []event
+	flushers   []*flusher // who waits for acknowledgements
+
+	maxBody int  // the largest message that the peer takes
+	closed  bool // no stream may begin
+	stats   Counters
+}
+
+// event is what the node is to be told of a stream, in the order in which it
+// happened.
+type event struct {
+	send   *SendStream // opened by its consumer, or failed
+	opened bool
+	recv   *RecvStream // ended by the producer's end
+}
+
+// outFlow is a channel of which this node is a producer.
+type outFlow struct {
+	Flow
+	streams []*SendStream // by index of the consumer, sorted
+}
+
+type delivery struct {
+	stream *RecvStream
+	item   item
+}
+
+// attach begins a connection: the consumer's ends open every stream anew and
+// say where they are.
+func (c *core) attach(maxBody int) {
+	c.maxBody = maxBody
+	for _, r := range c.in {
+		if r != nil {
+			c.tell(r, recvState)
+		}
+	}
+}
+
+// detach ends a connection. Streams stay; what was told on it is forgotten.
+func (c *core) detach() {
+	for _, s := range c.out {
+		if s != nil {
+			c.unbind(s)
+		}
+	}
+	c.out, c.ring, c.say = nil, nil, nil
+	c.tells.first, c.tells.last = nil, nil
+	for label, r := range c.in {
+		if r == nil {
+			continue
+		}
+		r.next = nil
+		if r.flags&(recvCancel|recvCancelled) != 0 {
+			c.forget(uint32(label))
+			continue
+		}
+		r.flags &= recvDraining | recvKnown
+	}
+	c.ping, c.pong, c.bye = false, false, nil
+}
+
+// unbind takes a producer's end off its label.
+func (c *core) unbind(s *SendStream) {
+	s.flags &= sendUsed | sendLeaving | sendDelisted
+	s.announce, s.deficit, s.next = 0, 0, nil
+	if s.flags&(sendDelisted|sendLeaving) == sendDelisted {
+		c.fail(s, c.lost(s, "the consumer has left the directory"))
+	}
+}
+
+// stream returns the producer's end of the stream to the consumer index of a
+// channel, made if there is none.
+func (c *core) stream(channel string, index uint32) *SendStream {
+	f := c.flow(channel)
+	i, found := f.find(index)
+	if found {
+		return f.streams[i]
+	}
+	s := &SendStream{to: &f.Flow, link: c.link, index: index}
+	if c.closed {
+		s.failure = ErrClosed
+		return s
+	}
+	f.streams = append(f.streams, nil)
+	copy(f.streams[i+1:], f.streams[i:])
+	f.streams[i] = s
+	return s
+}
+
+func (c *core) flow(channel string) *outFlow {
+	f := c.flows[channel]
+	if f == nil {
+		f = &outFlow{Flow: Flow{Channel: channel, Mark: c.cfg.Mark}}
+		c.flows[channel] = f
+	}
+	return f
+}
+
+func (f *outFlow) find(index uint32) (int, bool) {
+	lo, hi := 0, len(f.streams)
+	for lo < hi {
+		if mid := (lo + hi) / 2; f.streams[mid].index < index {
+			lo = mid + 1
+		} else {
+			hi = mid
+		}
+	}
+	return lo, lo < len(f.streams) && f.streams[lo].index == index
+}
+
+// fail ends a producer's end: what it holds is dropped, Sends get err.
+func (c *core) fail(s *SendStream, err error) {
+	if s.failure != nil {
+		return
+	}
+	s.failure = err
+	c.unlist(s)
+	c.leave = slices.DeleteFunc(c.leave, func(t *SendStream) bool { return t == s })
+	if s.flags&sendActive != 0 {
+		c.leaveRing(s)
+	}
+	if s.q != nil {
+		s.q.free()
+		s.q = nil
+	}
+	for s.waiters != nil {
+		s.pop()
+	}
+	c.events = append(c.events, event{send: s})
+	c.flushed()
+}
+
+// unlist takes s out of its channel: the next one who looks for the consumer
+// gets another stream.
+func (c *core) unlist(s *SendStream) {
+	f := c.flows[s.to.Channel]
+	if i, found := f.find(s.index); found && f.streams[i] == s {
+		f.streams = slices.Delete(f.streams, i, i+1)
+	}
+}
+
+// depart makes s take no more messages: its consumer is leaving, and waits for
+// those that were accepted.
+func (c *core) depart(s *SendStream) {
+	if s.flags&sendLeaving == 0 {
+		s.flags |= sendLeaving
+		c.unlist(s)
+		c.leave = append(c.leave, s)
+		for s.waiters != nil {
+			s.pop()
+		}
+		c.events = append(c.events, event{send: s})
+	}
+	c.departed(s)
+}
+
+// departed ends s if its consumer is leaving and has everything.
+func (c *core) departed(s *SendStream) {
+	if s.flags&(sendLeaving|sendRewind|sendReset) != sendLeaving || s.acked < s.flow.Accepted.Messages {
+		return
+	}
+	c.fail(s, c.lost(s, "the consumer has left"))
+	s.flags |= sendReset
+	c.mention(s, 0)
+}
+
+// refusal is why s takes no messages, nil if it does.
+func (c *core) refusal(s *SendStream) error {
+	if s.failure != nil {
+		return s.failure
+	}
+	if s.flags&sendLeaving != 0 {
+		return c.lost(s, "the consumer is leaving")
+	}
+	return nil
+}
+
+// failAll ends every producer's end for which why has an error.
+func (c *core) failAll(why func(*SendStream) error) {
+	for _, f := range c.flows {
+		for _, s := range slices.Clone(f.streams) {
+			if err := why(s); err != nil {
+				c.fail(s, err)
+			}
+		}
+	}
+	for _, s := range slices.Clone(c.leave) {
+		if err := why(s); err != nil {
+			c.fail(s, err)
+		}
+	}
+}
+
+// lost is the error of a stream whose consumer's end is gone.
+func (c *core) lost(s *SendStream, reason string) error {
+	return &LostError{
+		Node: c.peer, Channel: s.to.Channel, Index: int(s.index), Reason: reason,
+		Acknowledged: s.acked, Accepted: s.flow.Accepted.Messages,
+	}
+}
+
+// receive makes the consumer's end of a stream.
+func (c *core) receive(in *Inbox) *RecvStream {
+	c.given++
+	r := &RecvStream{link: c.link, inbox: in, instance: c.given}
+	if n := len(c.free); n > 0 {
+		r.label, c.free = c.free[n-1], c.free[:n-1]
+		c.in[r.label] = r
+	} else {
+		r.label = uint32(len(c.in))
+		c.in = append(c.in, r)
+	}
+	c.tell(r, recvState)
+	return r
+}
+
+// cancel gives a consumer's end up.
+func (c *core) cancel(r *RecvStream, attached bool) {
+	if c.in[r.label] != r || r.flags&(recvCancel|recvCancelled) != 0 {
+		return
+	}
+	c.drop(r)
+	if !attached {
+		c.forget(r.label)
+		return
+	}
+	c.tell(r, recvCancel)
+}
+
+// forget frees a label.
+func (c *core) forget(label uint32) {
+	r := c.in[label]
+	c.drop(r)
+	r.flags = recvCancelled | r.flags&recvListed
+	c.in[label] = nil
+	c.free = append(c.free, label)
+}
+
+// tell puts r into the list of those with something to tell.
+func (c *core) tell(r *RecvStream, what recvFlags) {
+	r.flags |= what
+	if r.flags&recvListed != 0 {
+		return
+	}
+	r.flags |= recvListed
+	r.next = nil
+	if c.tells.last == nil {
+		c.tells.first = r
+	} else {
+		c.tells.last.next = r
+	}
+	c.tells.last = r
+}
+
+// mention puts s into the list of producer's ends with something to tell.
+func (c *core) mention(s *SendStream, announce uint8) {
+	if s.flags&sendBound == 0 {
+		return
+	}
+	s.announce |= announce
+	if s.flags&sendListed == 0 {
+		s.flags |= sendListed
+		c.say = append(c.say, s)
+	}
+}
+
+func (c *core) deliver(r *RecvStream, it item) {
+	c.deliveries = append(c.deliveries, delivery{r, it})
+}
+
+// ready puts s into the ring of active streams if it has something to send and
+// is not known to be blocked.
+func (c *core) ready(s *SendStream) {
+	if s.flags&(sendBound|sendRewind|sendActive|sendAnnounced) != sendBound || !s.flow.Backlog() {
+		return
+	}
+	s.flags |= sendActive
+	if c.ring == nil {
+		s.next = s
+	} else {
+		s.next = c.ring.next
+		c.ring.next = s
+	}
+	c.ring = s
+}
+
+// leaveRing takes s out of the ring; the cost of the search is paid only when
+// a stream fails.
+func (c *core) leaveRing(s *SendStream) {
+	s.flags &^= sendActive
+	prev := s
+	for prev.next != s {
+		prev = prev.next
+	}
+	if prev == s {
+		c.ring = nil
+	} else {
+		prev.next = s.next
+		if c.ring == s {
+			c.ring = prev
+		}
+	}
+	s.next = nil
+}
+
+// gather fills b with what is to be sent now: control first, then the active
+// streams in turn, each up to its deficit. It reports whether there was
+// anything.
+func (c *core) gather(b *batch) bool {
+	c.gatherControl(b)
+	for c.ring != nil && !b.full() {
+		s := c.ring.next
+		c.serve(s, b)
+	}
+	c.gatherControl(b) // streams found to be blocked say so
+	return b.header >= 0 || b.size > 0
+}
+
+// serve gives s, the first of the ring, its turn.
+func (c *core) serve(s *SendStream, b *batch) {
+	if s.deficit <= 0 {
+		s.deficit += quantum
+	}
+	for !b.full() {
+		n, progress := s.emit(b, int(s.deficit))
+		s.deficit -= int32(max(n, endCost))
+		if !progress {
+			s.flags |= sendAnnounced
+			c.mention(s, wire.BacklogBlocked)
+		}
+		if !s.flow.Backlog() && c.flushing(s) {
+			c.mention(s, wire.BacklogAsk) // behind the last message
+		}
+		if !progress || !s.flow.Backlog() {
+			s.deficit = 0
+			if c.ring.next = s.next; c.ring == s {
+				c.ring = nil
+			}
+			s.flags &^= sendActive
+			s.next = nil
+			return
+		}
+		if s.deficit <= 0 {
+			c.ring = s // the next one's turn
+			return
+		}
+	}
+}
+
+// endCost is what a record without bodies costs of a deficit, in bytes.
+const endCost = 64
+
+// tick is called once per tick interval. Blocked streams announce themselves
+// again, progress that was not worth a record of its own is told, and streams
+// that were idle for a while give their credit back.
+func (c *core) tick() {
+	for _, s := range c.out {
+		if s == nil || s.flags&(sendBound|sendRewind) != sendBound {
+			continue
+		}
+		s.quiet++
+		switch {
+		case s.flow.Backlog() && s.flags&sendAnnounced != 0:
+			c.mention(s, wire.BacklogBlocked)
+		case s.waiters != nil:
+			c.mention(s, wire.BacklogWaiting)
+		case s.q == nil && s.quiet > idleTicks:
+			s.quiet, s.class = 0, 0
+			if s.flow.Limit.Bytes > s.flow.Sent.Bytes {
+				s.flow.Release()
+				c.mention(s, wire.BacklogRelease)
+			}
+		}
+	}
+	for _, r := range c.in {
+		if r != nil && r.flags&recvOpen != 0 && (r.flow.Untold() || r.toldNext != r.flow.Received.Messages) {
+			c.tell(r, recvState)
+		}
+	}
+}
+
+// idleTicks is after how many ticks without a message a stream gives its
+// unused credit back.
+const idleTicks = 10
+
+// busy reports whether gather would find anything.
+func (c *core) busy() bool {
+	return c.ring != nil || c.tells.first != nil || len(c.say) > 0 || c.ping || c.pong || c.bye != nil
+}
+
+// mark is the high-water mark of the channel that s belongs to.
+func (s *SendStream) mark() flow.Mark { return s.to.Mark }
