@@ -1,0 +1,153 @@
+package directory
+
+import (
+	"context"
+	"errors"
+	"fmt"
+)
+
+// How a Client's call finds its connection, and what its caller is told.
+
+// ask makes a request that changes nothing, over the connections that there are within the timeout.
+func (c *Client) ask(ctx context.Context, q *request) (*reply, error) {
+	bounded, cancel := context.WithTimeout(ctx, c.opts.Timeout)
+	defer cancel()
+	for {
+		conn, err := c.await(bounded, nil)
+		if err != nil {
+			return nil, c.outcome(ctx, err)
+		}
+		r, err := conn.call(bounded, q)
+		switch {
+		case errors.Is(err, errLost):
+			continue
+		case err == nil:
+			return r, nil
+		}
+		c.suspect(ctx, bounded, conn)
+		return nil, c.outcome(ctx, err)
+	}
+}
+
+// change makes requests that change what is held, one caller at a time. If their outcome stays unknown, what is
+// held is stated anew: soon, and before any other change, so that a second try does not meet what the first one left.
+func (c *Client) change(ctx context.Context, requests func(context.Context, *clientConn) error) error {
+	bounded, cancel := context.WithTimeout(ctx, c.opts.Timeout)
+	defer cancel()
+	for {
+		conn, err := c.await(bounded, nil)
+		if err == nil {
+			err = c.inTurn(bounded, conn, func(ctx context.Context, conn *clientConn) error {
+				if c.isUnsettled() {
+					if err := c.restate(ctx, conn); err != nil {
+						return err
+					}
+				}
+				return requests(ctx, conn)
+			})
+		}
+		switch {
+		case errors.Is(err, errLost):
+			continue
+		case bounded.Err() != nil && errors.Is(err, bounded.Err()):
+			c.suspect(ctx, bounded, conn)
+			c.unsettle()
+		}
+		return c.outcome(ctx, err)
+	}
+}
+
+func (c *Client) inTurn(ctx context.Context, conn *clientConn, requests func(context.Context, *clientConn) error) error {
+	select {
+	case c.changing <- struct{}{}:
+	case <-conn.broken:
+		return errLost
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { <-c.changing }()
+	if conn.isBroken() {
+		return errLost
+	}
+	return requests(ctx, conn)
+}
+
+// suspect gives a connection up that left a request without an answer for the whole timeout, rather than until the
+// caller's own context ended.
+func (c *Client) suspect(ctx, bounded context.Context, conn *clientConn) {
+	if conn != nil && ctx.Err() == nil && bounded.Err() != nil {
+		conn.fail(fmt.Errorf("no answer within %v", c.opts.Timeout))
+	}
+}
+
+// outcome makes what a caller is told of err: the directory's word, ErrClosed, the cancelled context's error, or that
+// the directory is unavailable, which matches the context's error too if its deadline came first.
+func (c *Client) outcome(ctx context.Context, err error) error {
+	if !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	if c.ctx.Err() != nil {
+		return ErrClosed
+	}
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return ctx.Err()
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	cause := errors.New("no answer yet")
+	if c.conn == nil {
+		cause = c.cause
+	}
+	if ctx.Err() != nil {
+		return &UnavailableError{Addr: c.addr, Err: fmt.Errorf("%w: %w", ctx.Err(), cause)}
+	}
+	return &UnavailableError{Addr: c.addr, Err: fmt.Errorf("within %v: %w", c.opts.Timeout, cause)}
+}
+
+// await waits for a connection, until ctx ends or the client, or the watcher whose closed this is, is closed.
+func (c *Client) await(ctx context.Context, closed <-chan struct{}) (*clientConn, error) {
+	for {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		if c.ctx.Err() != nil {
+			return nil, ErrClosed
+		}
+		c.mu.Lock()
+		c.dropBroken()
+		conn, ready := c.conn, c.ready
+		c.mu.Unlock()
+		if conn != nil {
+			return conn, nil
+		}
+		select {
+		case <-ready:
+		case <-ctx.Done():
+		case <-c.ctx.Done():
+		case <-closed:
+			return nil, ErrClosed
+		}
+	}
+}
+
+// dropBroken takes a broken connection away from the callers; under mu.
+func (c *Client) dropBroken() {
+	if c.conn != nil && c.conn.isBroken() {
+		c.cause = c.conn.reason()
+		c.conn, c.ready = nil, make(chan struct{})
+	}
+}
+
+func (c *Client) publish(conn *clientConn) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.conn = conn
+	close(c.ready)
+}
+
+func (c *Client) connected() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.dropBroken()
+	return c.conn != nil
+}

@@ -1,0 +1,207 @@
+package directory
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/zfab/zfab/fabric/internal/transport"
+)
+
+// Reconnecting waits a random time up to a bound that doubles from the first to the second of these. All of it is
+// random (full jitter): a thousand clients lose their directory at the same instant.
+const (
+	minBackoff = 50 * time.Millisecond
+	maxBackoff = 2 * time.Second
+)
+
+// A Client's one goroutine: it keeps a connection, and tells every new one what is held.
+
+// unsettle has what is held stated anew.
+func (c *Client) unsettle() {
+	c.mu.Lock()
+	c.unsettled = true
+	c.mu.Unlock()
+	signal(c.wake)
+}
+
+func (c *Client) isUnsettled() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.unsettled
+}
+
+// run keeps a connection until Close.
+func (c *Client) run(conn *clientConn) {
+	defer close(c.ended)
+	for {
+		c.tend(conn)
+		conn.fail(ErrClosed) // unless it broke before
+		<-conn.ended
+		if c.ctx.Err() != nil {
+			return
+		}
+		c.mu.Lock()
+		c.dropBroken()
+		c.mu.Unlock()
+		c.opts.Logger.Warn("directory: connection lost", "directory", c.addr, "error", conn.reason())
+
+		var err error
+		if conn, err = c.reconnect(c.ctx); err != nil {
+			return // closed
+		}
+		c.publish(conn)
+		c.opts.Logger.Info("directory: connected again", "directory", c.addr)
+	}
+}
+
+// tend looks after a connection until it breaks or the client is closed.
+func (c *Client) tend(conn *clientConn) {
+	heartbeat := time.NewTicker(c.opts.Heartbeat)
+	defer heartbeat.Stop()
+	for {
+		select {
+		case <-conn.broken:
+			return
+		case <-c.ctx.Done():
+			return
+		case <-heartbeat.C:
+			if err := c.within(func(ctx context.Context) error {
+				_, err := conn.call(ctx, &request{Op: opPing})
+				return err
+			}); err != nil {
+				conn.fail(fmt.Errorf("no sign of life: %w", err))
+				return
+			}
+		case <-c.wake:
+			if err := c.within(func(ctx context.Context) error {
+				conn.flush(ctx)
+				if !c.isUnsettled() {
+					return nil
+				}
+				return c.inTurn(ctx, conn, c.restate)
+			}); err != nil {
+				conn.fail(fmt.Errorf("registering again: %w", err))
+				return
+			}
+		}
+	}
+}
+
+// within calls f with a context that the timeout ends.
+func (c *Client) within(f func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(c.ctx, c.opts.Timeout)
+	defer cancel()
+	return f(ctx)
+}
+
+// reconnect dials until a directory is there that answers and knows all that is held, or ctx ends.
+func (c *Client) reconnect(ctx context.Context) (*clientConn, error) {
+	for bound := minBackoff; ; bound = min(2*bound, maxBackoff) {
+		conn, err := c.connect(ctx)
+		if err == nil {
+			return conn, nil
+		}
+		if ctx.Err() == nil {
+			c.mu.Lock()
+			c.cause = err
+			c.mu.Unlock()
+			c.opts.Logger.Debug("directory: connecting failed", "directory", c.addr, "error", err)
+		}
+		timer := time.NewTimer(rand.N(bound))
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// connect dials once. Stating anew what is held shows, also when that is nothing, that a directory answers.
+func (c *Client) connect(ctx context.Context) (*clientConn, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.opts.Timeout)
+	defer cancel()
+	raw, err := transport.Dial(ctx, c.addr, transport.Config{
+		SocketType:       transport.Dealer,
+		Accepts:          []transport.SocketType{transport.Router},
+		Identity:         c.identity,
+		HandshakeTimeout: c.opts.Timeout,
+		MaxFrame:         maxReply,
+		Logger:           c.opts.Logger,
+	})
+	if err != nil {
+		return nil, err
+	}
+	conn := newClientConn(raw, c.opts.Timeout, func() { signal(c.wake) })
+	if err := c.inTurn(ctx, conn, c.restate); err != nil {
+		conn.fail(err)
+		<-conn.ended
+		if errors.Is(err, errLost) {
+			err = conn.reason()
+		}
+		return nil, err
+	}
+	return conn, nil
+}
+
+// restate tells the directory all that is held, and with it that it is all. In turn with other changes.
+func (c *Client) restate(ctx context.Context, conn *clientConn) (err error) {
+	defer func() {
+		if err != nil {
+			c.mu.Lock()
+			c.unsettled = true
+			c.mu.Unlock()
+		}
+	}()
+	c.mu.Lock()
+	c.unsettled = false
+	held := make([]holding, 0, len(c.held))
+	for _, h := range c.held {
+		held = append(held, holding{info: h.info, members: maps.Clone(h.members)})
+	}
+	c.mu.Unlock()
+	slices.SortFunc(held, func(a, b holding) int { return compareInfo(a.info, b.info) })
+
+	if _, err := conn.call(ctx, &request{Op: opRestate}); err != nil {
+		return err
+	}
+	for _, h := range held {
+		err := c.restateNode(ctx, conn, h)
+		if errors.Is(err, ErrStale) || errors.Is(err, ErrNameTaken) {
+			c.lost(h.info, err)
+		} else if err != nil {
+			return err
+		}
+	}
+	_, err = conn.call(ctx, &request{Op: opSettle})
+	return err
+}
+
+func (c *Client) restateNode(ctx context.Context, conn *clientConn, h holding) error {
+	join := &request{Op: opJoin, Node: h.info.Name, Incarnation: h.info.Incarnation, Endpoint: h.info.Endpoint}
+	if _, err := conn.call(ctx, join); err != nil {
+		return err
+	}
+	for part := range slices.Chunk(slices.SortedFunc(maps.Keys(h.members), Member.Compare), batchLen) {
+		if _, err := conn.call(ctx, &request{Op: opAdd, Incarnation: h.info.Incarnation, Members: part}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// lost lets a node go whose name is another's now.
+func (c *Client) lost(info NodeInfo, err error) {
+	c.mu.Lock()
+	if h := c.held[info.Name]; h != nil && h.info == info {
+		delete(c.held, info.Name)
+	}
+	c.mu.Unlock()
+	c.opts.Logger.Error("directory: a node's name was taken over", "directory", c.addr, "node", info.Name, "error", err)
+	c.opts.Lost(info, err)
+}

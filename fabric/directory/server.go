@@ -1,0 +1,141 @@
+package directory
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+
+	"github.com/zfab/zfab/fabric/internal/transport"
+)
+
+// maxSessions bounds the connections of one server; each costs two goroutines and some KiB while idle.
+const maxSessions = 1 << 16
+
+// Server offers a Registry to other processes, as PROTOCOL.md says.
+type Server struct {
+	// immutable
+	registry *Registry
+	listener *transport.Listener
+	log      *slog.Logger
+	ctx      context.Context // ends with Close
+	cancel   context.CancelFunc
+	running  sync.WaitGroup // the accept loop and the sessions
+
+	mu       sync.Mutex
+	sessions map[*session]struct{}
+	named    map[string]*session // by the identity their clients gave
+	unnamed  uint64              // sessions without an identity, so far
+	closed   bool
+}
+
+// Serve listens on an address of any transport ("tcp://host:port", port 0 picks one; "ipc://path"; "mem://name") and
+// serves registry there until Close. The context bounds the start only. The logger may be nil.
+func Serve(ctx context.Context, registry *Registry, listen string, logger *slog.Logger) (*Server, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if logger == nil {
+		logger = slog.Default()
+	}
+	listener, err := transport.Listen(listen, transport.Config{
+		SocketType: transport.Router,
+		MaxFrame:   maxRequest,
+		MaxMessage: maxRequest + 8<<10, // and an envelope
+		Logger:     logger,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("directory: %w", err)
+	}
+	s := &Server{
+		registry: registry,
+		listener: listener,
+		log:      logger,
+		sessions: make(map[*session]struct{}),
+		named:    make(map[string]*session),
+	}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s.running.Add(1)
+	go s.accept()
+	return s, nil
+}
+
+// Addr is the address to dial.
+func (s *Server) Addr() string { return s.listener.Addr() }
+
+// Close ends the server: it closes every connection, and returns when all is quiet. The clients' nodes stay in the
+// registry, which stays open, as orphans.
+func (s *Server) Close() error {
+	s.mu.Lock()
+	first := !s.closed
+	s.closed = true
+	for session := range s.sessions {
+		session.conn.Close()
+	}
+	s.mu.Unlock()
+
+	var err error
+	if first {
+		s.cancel()
+		err = s.listener.Close()
+	}
+	s.running.Wait()
+	return err
+}
+
+// accept starts a session for every connection.
+func (s *Server) accept() {
+	defer s.running.Done()
+	for {
+		conn, err := s.listener.Accept(s.ctx)
+		if err != nil {
+			if s.ctx.Err() == nil && !errors.Is(err, net.ErrClosed) {
+				s.log.Error("directory: accepting ended", "listener", s.Addr(), "error", err)
+			}
+			return
+		}
+		if err := s.begin(conn); err != nil {
+			s.log.Warn("directory: connection refused", "remote", conn.RemoteAddr(), "error", err)
+			conn.Close()
+		}
+	}
+}
+
+// begin starts a connection's session. One with the identity of an earlier session replaces that: its client gave
+// the older connection up, whether or not its end has shown here yet.
+func (s *Server) begin(conn *transport.Conn) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return ErrClosed
+	}
+	if len(s.sessions) >= maxSessions {
+		return &LimitError{What: "connections", Max: maxSessions}
+	}
+	next := newSession(s, conn)
+	var replaced *session
+	if identity := conn.PeerIdentity(); identity != "" {
+		replaced = s.named[identity]
+		s.named[identity] = next
+		next.id = "identity " + identity
+	} else {
+		s.unnamed++
+		next.id = fmt.Sprintf("connection %d", s.unnamed)
+	}
+	s.sessions[next] = struct{}{}
+	s.running.Add(1)
+	go next.run(replaced)
+	return nil
+}
+
+// ended takes a session out.
+func (s *Server) ended(session *session) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.sessions, session)
+	if identity := session.conn.PeerIdentity(); s.named[identity] == session {
+		delete(s.named, identity)
+	}
+}
