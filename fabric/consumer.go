@@ -1,0 +1,334 @@
+package fabric
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"maps"
+	"slices"
+	"sync"
+
+	"github.com/zfab/zfab/fabric/directory"
+	"github.com/zfab/zfab/fabric/internal/link"
+)
+
+// ConsumerConfig says how to make a Consumer. The zero value works.
+type ConsumerConfig struct {
+	// Index tells the node's consumers on a channel apart. Default: the lowest
+	// that is free.
+	Index int
+	// HighWaterMark bounds the room lent to each stream to this consumer: there
+	// is one per node that has producers.
+	HighWaterMark HighWaterMark
+	// Producers is how many different producers must finish until Receive says
+	// ErrEnd. What a producer sends that has finished before, in another life of
+	// its node, does not count and is dropped. Default: 0, it never ends.
+	Producers int
+}
+
+// Consumer receives the messages that producers of a channel send to it. One
+// goroutine at a time may call Receive or run Messages; the other methods may
+// be called by any.
+type Consumer struct {
+	channel *channel
+	addr    Address
+	inbox   *link.Inbox
+
+	// The receiving goroutine's.
+	promise  int
+	from     sender // of the message before
+	late     bool   // that was finished before
+	finished map[Address]struct{}
+
+	drained chan struct{} // closed when Drain's end has come
+
+	mu       sync.Mutex
+	streams  map[string]*link.RecvStream // by node
+	renewed  map[string]struct{}         // nodes whose streams began after another had ended
+	gone     bool
+	draining bool
+}
+
+// sender is a producer, as a stream knows it.
+type sender struct {
+	stream   *link.RecvStream
+	producer uint32
+}
+
+// Consumer makes a consumer on a channel. It waits, until ctx ends, for the
+// directory to take it.
+func (n *Node) Consumer(ctx context.Context, name string, cfg ConsumerConfig) (*Consumer, error) {
+	c, err := n.newConsumer(ctx, name, cfg)
+	if err != nil {
+		return nil, fmt.Errorf("fabric: consumer on %q at node %s: %w", name, n.cfg.Name, err)
+	}
+	return c, nil
+}
+
+func (n *Node) newConsumer(ctx context.Context, name string, cfg ConsumerConfig) (*Consumer, error) {
+	mark, err := cfg.HighWaterMark.mark()
+	if err != nil {
+		return nil, err
+	}
+	if cfg.Producers < 0 {
+		return nil, &ConfigError{"Producers", cfg.Producers, "not be negative"}
+	}
+	ch, err := n.channelOf(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	ch.mu.Lock()
+	index, err := freeIndex(ch.consumers, cfg.Index)
+	if err != nil {
+		ch.mu.Unlock()
+		return nil, err
+	}
+	c := &Consumer{
+		channel: ch, addr: Address{n.cfg.Name, index}, promise: cfg.Producers,
+		drained:  make(chan struct{}),
+		finished: make(map[Address]struct{}),
+		streams:  make(map[string]*link.RecvStream),
+		renewed:  make(map[string]struct{}),
+	}
+	c.inbox = link.NewInbox(&link.Flow{Channel: name, Mark: mark}, index, c)
+	ch.consumers[index] = c
+	nodes := make(map[string]struct{})
+	for a := range ch.sources {
+		nodes[a.Node] = struct{}{}
+	}
+	ch.mu.Unlock()
+	for node := range nodes {
+		ch.subscribe(c, node)
+	}
+	if err := n.dir.Add(ctx, n.incarnation, c.member()); err != nil {
+		c.end()
+		return nil, err
+	}
+	return c, nil
+}
+
+func (c *Consumer) member() directory.Member {
+	return directory.Member{Channel: c.channel.name, Role: directory.Consumer, Node: c.addr.Node, Index: c.addr.Index}
+}
+
+// Address is the consumer's own: what producers send to.
+func (c *Consumer) Address() Address { return c.addr }
+
+// Message is one message, as a consumer gets it.
+type Message struct {
+	// Body is valid until the next Receive, and may be changed until then.
+	Body []byte
+
+	stream *link.RecvStream
+	index  uint32
+}
+
+// Source is the producer that sent it.
+func (m Message) Source() Address { return Address{m.stream.Peer(), int(m.index)} }
+
+// Keep returns the message with a copy of its body, valid for ever.
+func (m Message) Keep() Message {
+	m.Body = bytes.Clone(m.Body)
+	return m
+}
+
+// Receive waits for the next message, until ctx ends. The message before it
+// counts as handled with this call, and its room is lent again.
+//
+// A *PeerLostError says that nothing more will come from a node whose producers
+// had not all finished; the consumer may go on receiving from others. ErrEnd
+// comes when all promised producers have finished, ErrClosed after Close.
+func (c *Consumer) Receive(ctx context.Context) (Message, error) {
+	for {
+		if c.promise > 0 && len(c.finished) >= c.promise {
+			return Message{}, ErrEnd
+		}
+		body, kind, err := c.inbox.Next(ctx)
+		stream, producer := c.inbox.Source()
+		switch {
+		case kind == link.Lost:
+			if c.streamEnded(stream) {
+				return Message{}, ErrEnd
+			}
+			if err != nil && !c.complete(err) {
+				return Message{}, public(err)
+			}
+		case err != nil:
+			return Message{}, public(err)
+		case kind == link.Finished:
+			c.finished[Address{stream.Peer(), int(producer)}] = struct{}{}
+			c.from = sender{}
+		default:
+			if from := (sender{stream, producer}); from != c.from {
+				c.from = from
+				_, c.late = c.finished[Address{stream.Peer(), int(producer)}]
+			}
+			if c.late && c.promise > 0 {
+				continue // of another life of a producer that has kept its promise
+			}
+			return Message{Body: body, stream: stream, index: producer}, nil
+		}
+	}
+}
+
+// complete reports whether nothing is missing although a stream was lost:
+// producers at that node have finished, and the directory knows of no other.
+func (c *Consumer) complete(err error) bool {
+	var lost *link.LostError
+	if !errors.As(err, &lost) || lost.Stated {
+		return false
+	}
+	some := false
+	for a := range c.finished {
+		some = some || a.Node == lost.Node
+	}
+	for _, a := range c.Producers() {
+		if _, done := c.finished[a]; a.Node == lost.Node && !done {
+			return false
+		}
+	}
+	return some
+}
+
+// forget takes r out of the consumer's streams.
+func (c *Consumer) forget(r *link.RecvStream) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for node, s := range c.streams {
+		if s == r {
+			delete(c.streams, node)
+		}
+	}
+}
+
+// dropUnknown gives the stream from node up if it began after another had ended,
+// and the node has not heard of it: the node had left before the directory said
+// so. A first stream stays, as a producer may have left with messages accepted
+// that wait for it.
+func (c *Consumer) dropUnknown(node string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, ok := c.renewed[node]; !ok {
+		return
+	}
+	delete(c.renewed, node)
+	if r := c.streams[node]; r != nil && r.CancelUnknown() {
+		delete(c.streams, node)
+	}
+}
+
+// streamEnded takes a stream's end, and reports whether it was the last one of
+// a consumer that drains.
+func (c *Consumer) streamEnded(r *link.RecvStream) bool {
+	c.forget(r)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.draining || len(c.streams) > 0 {
+		return false
+	}
+	select {
+	case <-c.drained:
+	default:
+		close(c.drained)
+	}
+	return true
+}
+
+// Messages iterates over what Receive returns. It ends by itself when all
+// promised producers have finished. A *PeerLostError is yielded and the
+// iteration goes on; any other error is yielded as the last.
+func (c *Consumer) Messages(ctx context.Context) iter.Seq2[Message, error] {
+	return func(yield func(Message, error) bool) {
+		for {
+			m, err := c.Receive(ctx)
+			if err == ErrEnd {
+				return
+			}
+			var lost *PeerLostError
+			if !yield(m, err) || err != nil && !errors.As(err, &lost) {
+				return
+			}
+		}
+	}
+}
+
+// Finished is the producers that have finished, as far as Receive has come; in
+// no order. The receiving goroutine may call it.
+func (c *Consumer) Finished() []Address { return slices.Collect(maps.Keys(c.finished)) }
+
+// Promise replaces ConsumerConfig.Producers: for one who learns later how many
+// there are, or that some are lost. The receiving goroutine may call it.
+func (c *Consumer) Promise(producers int) { c.promise = producers }
+
+// Producers is the channel's producers now, by node and index.
+func (c *Consumer) Producers() []Address {
+	ch := c.channel
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	list := make([]Address, 0, len(ch.sources))
+	for a := range ch.sources {
+		list = append(list, a)
+	}
+	slices.SortFunc(list, compareAddress)
+	return list
+}
+
+// Close takes the consumer out of the directory and ends Receive with
+// ErrClosed. Producers that still send to it get a *PeerLostError; what it has
+// not handled is dropped.
+func (c *Consumer) Close() error {
+	c.end()
+	n := c.channel.node
+	if n.ctx.Err() != nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), leavePatience)
+	defer cancel()
+	return n.dir.Remove(ctx, n.incarnation, c.member())
+}
+
+// Drain takes the consumer out of the directory, lets producers deliver what
+// they have sent to it already, and closes it. Sends that come too late get a
+// *PeerLostError with nothing in doubt. Receive must go on being called
+// meanwhile; it returns ErrEnd behind the last message. If ctx ends first, the
+// consumer is closed all the same, and what was on its way is in doubt for its
+// producers.
+func (c *Consumer) Drain(ctx context.Context) error {
+	c.mu.Lock()
+	c.draining = true
+	streams := slices.Collect(maps.Values(c.streams))
+	c.mu.Unlock()
+	for _, r := range streams {
+		r.Drain()
+	}
+	c.inbox.Nudge()
+	var err error
+	select {
+	case <-c.drained:
+	case <-ctx.Done():
+		err = fmt.Errorf("fabric: draining consumer %s of %s: %w", c.addr, c.channel.name, ctx.Err())
+	case <-c.channel.node.ctx.Done():
+		err = ErrClosed
+	}
+	return errors.Join(err, c.Close())
+}
+
+// end closes the inbox and gives all streams up.
+func (c *Consumer) end() {
+	ch := c.channel
+	ch.mu.Lock()
+	if ch.consumers[c.addr.Index] == c {
+		delete(ch.consumers, c.addr.Index)
+	}
+	ch.mu.Unlock()
+	c.mu.Lock()
+	streams := c.streams
+	c.streams, c.gone = nil, true
+	c.mu.Unlock()
+	c.inbox.Close()
+	for _, r := range streams {
+		r.Cancel()
+	}
+}

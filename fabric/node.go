@@ -1,0 +1,218 @@
+package fabric
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/zfab/zfab/fabric/directory"
+	"github.com/zfab/zfab/fabric/internal/flow"
+	"github.com/zfab/zfab/fabric/internal/link"
+	"github.com/zfab/zfab/fabric/internal/transport"
+	"github.com/zfab/zfab/fabric/internal/wire"
+)
+
+// Node is one member of the fabric. Its methods may be called by several
+// goroutines.
+//
+// It owns these goroutines: accept, one admit per connection that says hello,
+// tick, one watch per channel, one dial per peer that is wanted and down, and
+// through its links a reader and a writer per connection. Close waits for all.
+type Node struct {
+	cfg         Config
+	incarnation uint64
+	dir         directory.Service
+	ownDir      bool
+	listener    *transport.Listener
+	links       link.Config
+	ctx         context.Context // ends with Close
+	cancel      context.CancelFunc
+	wg          sync.WaitGroup
+	unfinished  atomic.Bool // a producer has left without telling its consumers
+
+	mu       sync.Mutex
+	peers    map[string]*peer
+	self     *link.Link // the producers' side of the link to itself, nil until used
+	selfIn   *link.Link // and the consumers'
+	channels map[string]*channel
+	greeting []*transport.Conn // that have said no hello yet, oldest first
+	closed   bool
+}
+
+// Open makes a node, which then listens and is registered. It ends when ctx
+// does. errors.Is(err, directory.ErrNameTaken) tells that another node has the
+// name, directory.ErrUnavailable that the directory cannot be reached.
+func Open(ctx context.Context, cfg Config) (*Node, error) {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, fmt.Errorf("fabric: open node: %w", err)
+	}
+	n := &Node{
+		cfg: cfg, dir: cfg.Directory,
+		peers: make(map[string]*peer), channels: make(map[string]*channel),
+	}
+	if n.dir == nil {
+		n.dir, n.ownDir = directory.NewRegistry(), true
+	}
+	mark, _ := HighWaterMark{}.mark()
+	n.links = link.Config{
+		MaxMessage: cfg.MaxMessage, MaxStreams: link.DefaultMaxStreams, Mark: mark,
+		Budget:    flow.NewBudget(cfg.MemoryBudget),
+		PingTicks: 2, DeadTicks: int(cfg.HeartbeatTimeout/cfg.HeartbeatInterval) - 1,
+		Logger:       cfg.Logger,
+		CheckChannel: func(name string) error { return directory.CheckName("channel", name) },
+		Hooks:        link.Hooks{Opened: n.opened, Failed: n.failed, Ended: n.ended, Down: n.down},
+	}
+	n.listener, err = transport.Listen(cfg.Listen, transport.Config{
+		SocketType: transport.Dealer, Accepts: []transport.SocketType{transport.Router},
+		Identity: cfg.Name, MaxFrame: wire.MaxPacket, Logger: cfg.Logger,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("fabric: node %s: %w", cfg.Name, err)
+	}
+	n.incarnation, err = n.dir.Join(ctx, directory.NodeInfo{Name: cfg.Name, Endpoint: n.listener.Addr()})
+	if err != nil {
+		n.listener.Close()
+		return nil, fmt.Errorf("fabric: node %s: %w", cfg.Name, err)
+	}
+	n.ctx, n.cancel = context.WithCancel(context.Background())
+	n.wg.Add(2)
+	go n.accept()
+	go n.tick()
+	return n, nil
+}
+
+// Name is the node's name.
+func (n *Node) Name() string { return n.cfg.Name }
+
+// Incarnation tells this life of the node from others of the same name; a later
+// one's is greater.
+func (n *Node) Incarnation() uint64 { return n.incarnation }
+
+// Endpoint is the address that other nodes dial.
+func (n *Node) Endpoint() string { return n.listener.Addr() }
+
+// Directory is where the node is registered.
+func (n *Node) Directory() directory.Service { return n.dir }
+
+// tick looks after all links at every heartbeat interval.
+func (n *Node) tick() {
+	defer n.wg.Done()
+	ticker := time.NewTicker(n.cfg.HeartbeatInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-n.ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		n.mu.Lock()
+		links := n.allLinks()
+		expired := n.expired()
+		n.mu.Unlock()
+		for _, l := range links {
+			l.Tick()
+		}
+		for _, p := range expired {
+			p.link.Lose(fmt.Sprintf("no connection for %v", n.cfg.ResumeWindow), false, false)
+			n.free(p)
+		}
+	}
+}
+
+// allLinks is every link there is. Under mu.
+func (n *Node) allLinks() []*link.Link {
+	list := make([]*link.Link, 0, len(n.peers)+2)
+	for _, p := range n.peers {
+		list = append(list, p.link)
+	}
+	if n.self != nil {
+		list = append(list, n.self, n.selfIn)
+	}
+	return list
+}
+
+// allChannels is every channel that is in use here. Under mu.
+func (n *Node) allChannels() []*channel {
+	return slices.Collect(maps.Values(n.channels))
+}
+
+// Drain lets every producer finish, waits until everything they sent is stored
+// by its consumers, and closes the node. It ends early when ctx does; the node
+// is closed then as well.
+func (n *Node) Drain(ctx context.Context) error {
+	n.mu.Lock()
+	channels := n.allChannels()
+	n.mu.Unlock()
+	var producers []*Producer
+	for _, ch := range channels {
+		producers = append(producers, ch.localProducers()...)
+	}
+	var errs []error
+	for _, p := range producers {
+		if err := p.Drain(ctx); err != nil && !errors.Is(err, ErrClosed) {
+			errs = append(errs, err)
+		}
+	}
+	// Others were closed, and left their messages to the node.
+	n.mu.Lock()
+	links := n.allLinks()
+	n.mu.Unlock()
+	for _, l := range links {
+		if err := l.Flush(ctx); err != nil {
+			errs = append(errs, fmt.Errorf("fabric: drain node %s: %w", n.cfg.Name, public(err)))
+		}
+	}
+	return errors.Join(append(errs, n.Close())...)
+}
+
+// Close deregisters the node and ends its producers, consumers and links. What
+// was accepted but not delivered is dropped; Drain delivers it first. It waits
+// for the node's goroutines, about a second at most for peers that do not read.
+func (n *Node) Close() error {
+	n.mu.Lock()
+	if n.closed {
+		n.mu.Unlock()
+		n.wg.Wait()
+		return nil
+	}
+	n.closed = true
+	links := n.allLinks()
+	channels := n.allChannels()
+	n.mu.Unlock()
+	var consumers []*Consumer
+	orderly := !n.unfinished.Load()
+	for _, ch := range channels {
+		consumers = append(consumers, ch.localConsumers()...)
+		for _, p := range ch.localProducers() {
+			orderly = orderly && p.told.Load()
+		}
+	}
+
+	ctx, cancel := context.WithTimeout(context.Background(), leavePatience)
+	defer cancel()
+	err := n.dir.Leave(ctx, n.cfg.Name, n.incarnation)
+	n.cancel()
+	n.listener.Close()
+	for _, c := range consumers {
+		c.inbox.Close()
+	}
+	var closing sync.WaitGroup
+	for _, l := range links {
+		closing.Go(func() { l.Close(closePatience, orderly && !l.Pending()) })
+	}
+	closing.Wait()
+	n.wg.Wait()
+	if n.ownDir {
+		err = errors.Join(err, n.dir.Close())
+	}
+	if err != nil {
+		return fmt.Errorf("fabric: close node %s: %w", n.cfg.Name, err)
+	}
+	return nil
+}
