@@ -1,0 +1,170 @@
+// Package bench measures one link between two processes: throughput one way,
+// round trips, and allocations per message at each end.
+//
+// The parent serves the directory and starts itself twice. Both children open a
+// node; "echo" has a consumer on the channel forth, which sends every message
+// back on the channel back, and a consumer on flow, which counts; "drive" has
+// the other ends. The parent orders one measurement after the other:
+//
+//  1. drive sends a message forth and waits until it is back, again and again;
+//  2. drive sends on flow for the duration and drains. The consumer counts
+//     from the end of the warm-up, by its own clock, to the last message.
+//
+// Both ends read runtime.MemStats.Mallocs where their counting begins and ends.
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"time"
+
+	"github.com/zfab/zfab/cmd/zfab/internal/child"
+	"github.com/zfab/zfab/fabric/directory"
+)
+
+// A Transport carries the link.
+type Transport string
+
+const (
+	TCP Transport = "tcp" // over loopback
+	IPC Transport = "ipc" // a Unix socket
+)
+
+// Transports are those that are known.
+var Transports = []Transport{TCP, IPC}
+
+// Options are what to measure.
+type Options struct {
+	Size      int           // of a message, in bytes
+	Duration  time.Duration // of each of the two measurements
+	Transport Transport
+	Mark      int64    // high-water mark in bytes; 0 is the fabric's default
+	Copy      bool     // send bodies that are copied, whatever the size
+	Procs     int      // GOMAXPROCS of each process; 0: half of the processors each
+	Command   []string // starts a child: see Child
+	Stderr    io.Writer
+	Logger    *slog.Logger
+}
+
+// A Result is what was measured.
+type Result struct {
+	Size              int         `json:"size"`
+	Transport         Transport   `json:"transport"`
+	Procs             int         `json:"procs"`
+	Copied            bool        `json:"copied"` // bodies were copied by Send, not handed over in buffers
+	Seconds           float64     `json:"seconds"`
+	Messages          uint64      `json:"messages"`
+	MessagesPerSecond float64     `json:"messages_per_second"`
+	BytesPerSecond    float64     `json:"bytes_per_second"`
+	RoundTrip         RoundTrip   `json:"round_trip"`
+	Allocs            Allocations `json:"allocs_per_message"`
+}
+
+// RoundTrip is the time there and back of single messages, in microseconds.
+type RoundTrip struct {
+	P50   float64 `json:"p50_us"`
+	P99   float64 `json:"p99_us"`
+	Max   float64 `json:"max_us"`
+	Count int64   `json:"count"`
+}
+
+// Allocations are per message, at each end of the flow.
+type Allocations struct {
+	Producer float64 `json:"producer"`
+	Consumer float64 `json:"consumer"`
+}
+
+// ownedFrom is the size in bytes from which messages are handed over in buffers
+// of the fabric: smaller ones are better gathered.
+const ownedFrom = 8 << 10
+
+// Run measures. It takes about twice the duration.
+func Run(ctx context.Context, o Options) (*Result, error) {
+	if o.Procs == 0 {
+		o.Procs = max(1, runtime.NumCPU()/2) // the two processes share the machine
+	}
+	listen := "tcp://127.0.0.1:0"
+	if o.Transport == IPC {
+		dir, err := os.MkdirTemp("", "zfab-bench-")
+		if err != nil {
+			return nil, err
+		}
+		defer os.RemoveAll(dir)
+		listen = "ipc://" + filepath.Join(dir, "%s.sock")
+	}
+	registry := directory.NewRegistry()
+	defer registry.Close()
+	server, err := directory.Serve(ctx, registry, "tcp://127.0.0.1:0", o.Logger)
+	if err != nil {
+		return nil, err
+	}
+	defer server.Close()
+
+	var ends []*child.Process
+	closeAll := sync.OnceFunc(func() {
+		for _, end := range ends {
+			end.Close()
+		}
+	})
+	defer closeAll()
+	// A child that is closed answers no more, which ends the wait for it.
+	stop := context.AfterFunc(ctx, closeAll)
+	defer stop()
+	for _, role := range []role{echo, drive} {
+		p, err := child.Start(string(role), o.Command, o.Stderr)
+		if err != nil {
+			return nil, err
+		}
+		ends = append(ends, p)
+		s := setup{Role: role, Directory: server.Addr(), Listen: listen, Size: o.Size, Duration: o.Duration, Mark: o.Mark, Copy: o.Copy || o.Size < ownedFrom, Procs: o.Procs}
+		if o.Transport == IPC {
+			s.Listen = fmt.Sprintf(listen, role)
+		}
+		if err := p.Tell(s); err != nil {
+			return nil, err
+		}
+	}
+	r, err := measure(ends[0], ends[1], o)
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	return r, err
+}
+
+// measure takes the answers as they come: drive's round trips, then what
+// each end says of the flow.
+func measure(echo, drive *child.Process, o Options) (*Result, error) {
+	var trips, sent, received answer
+	for _, next := range []struct {
+		from *child.Process
+		to   *answer
+	}{{drive, &trips}, {drive, &sent}, {echo, &received}} {
+		if err := next.from.Hear(next.to); err != nil {
+			return nil, err
+		}
+		if next.to.Failed != "" {
+			return nil, fmt.Errorf("%s: %s", next.from.Name(), next.to.Failed)
+		}
+	}
+	f := received.Flow
+	if f == nil || sent.Flow == nil || trips.RoundTrip == nil {
+		return nil, errors.New("the children's answers are not what they should be")
+	}
+	if f.Messages == 0 || f.Seconds <= 0 {
+		return nil, errors.New("no message arrived after the warm-up: measure for longer")
+	}
+	return &Result{
+		Size: o.Size, Transport: o.Transport, Procs: o.Procs, Copied: o.Copy || o.Size < ownedFrom, Seconds: f.Seconds, Messages: f.Messages,
+		MessagesPerSecond: float64(f.Messages) / f.Seconds,
+		BytesPerSecond:    float64(f.Messages) * float64(o.Size) / f.Seconds,
+		RoundTrip:         *trips.RoundTrip,
+		Allocs:            Allocations{Producer: sent.Flow.allocs(), Consumer: f.allocs()},
+	}, nil
+}

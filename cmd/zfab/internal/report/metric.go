@@ -1,0 +1,66 @@
+package report
+
+// A Metric is a number of a report that an expectation can name.
+type Metric struct {
+	Name string
+	Help string
+	// Value is false where the run did not measure it.
+	Value func(*Report) (float64, bool)
+	// SideBySide is set where the metric needs the run without its faults beside it.
+	SideBySide bool
+}
+
+// Metrics are all of them, in the order in which help and errors list them.
+var Metrics = []Metric{
+	{Name: "lost", Help: "messages that Send accepted and no consumer received", Value: always(func(r *Report) float64 { return float64(r.Messages.Lost) })},
+	{Name: "duplicated", Help: "messages received again", Value: always(func(r *Report) float64 { return float64(r.Messages.Duplicated) })},
+	{Name: "reordered", Help: "messages received after a later one of their stream", Value: always(func(r *Report) float64 { return float64(r.Messages.Reordered) })},
+	{Name: "corrupted", Help: "messages whose checksum is wrong, or that came to the wrong consumer", Value: always(func(r *Report) float64 { return float64(r.Messages.Corrupted) })},
+	{Name: "links", Help: "pairs of different nodes that are linked", Value: always(func(r *Report) float64 { return float64(r.Links.Open) })},
+	{Name: "links.process_pairs", Help: "connections that one per pair of processes would take", Value: always(func(r *Report) float64 { return float64(r.Links.ProcessPairs) })},
+	{Name: "links.sockets", Help: "TCP connections between the nodes, counted by the operating system (process runner)", Value: sockets},
+	{Name: "streams", Help: "flows from one producer to one consumer", Value: always(func(r *Report) float64 { return float64(r.Streams) })},
+	{Name: "messages.sent", Help: "messages accepted by Send, once for each consumer", Value: always(func(r *Report) float64 { return float64(r.Messages.Sent) })},
+	{Name: "messages.received", Help: "messages handed to consumers", Value: always(func(r *Report) float64 { return float64(r.Messages.Received) })},
+	{Name: "throughput.messages_per_second", Help: "messages received per second", Value: always(func(r *Report) float64 { return r.Throughput.MessagesPerSecond })},
+	{Name: "throughput.bytes_per_second", Help: "bytes of messages received per second", Value: always(func(r *Report) float64 { return r.Throughput.BytesPerSecond })},
+	{Name: "latency.p50_us", Help: "median latency in microseconds", Value: latency(func(l Latency) float64 { return l.P50 })},
+	{Name: "latency.p99_us", Help: "99th percentile of latency in microseconds", Value: latency(func(l Latency) float64 { return l.P99 })},
+	{Name: "latency.max_us", Help: "largest latency in microseconds", Value: latency(func(l Latency) float64 { return l.Max })},
+	{Name: "seconds", Help: "length of the run", Value: always(func(r *Report) float64 { return r.Seconds })},
+	{Name: "stall.throughput_ratio", Help: "throughput of the consumers that were not stalled, to the same without the stall", Value: ratio, SideBySide: true},
+	{Name: "memory.peak_bytes", Help: "memory in use by the nodes' processes at its peak", Value: always(func(r *Report) float64 { return float64(r.Memory.PeakBytes) })},
+	{Name: "memory.stream_bytes", Help: "the most that one stream held at its producer's end", Value: always(func(r *Report) float64 { return float64(r.Memory.StreamBytes) })},
+}
+
+// FindMetric looks a metric up by its name.
+func FindMetric(name string) (Metric, bool) {
+	for _, m := range Metrics {
+		if m.Name == name {
+			return m, true
+		}
+	}
+	return Metric{}, false
+}
+
+func always(value func(*Report) float64) func(*Report) (float64, bool) {
+	return func(r *Report) (float64, bool) { return value(r), true }
+}
+
+func latency(value func(Latency) float64) func(*Report) (float64, bool) {
+	return func(r *Report) (float64, bool) { return value(r.Latency), r.Latency.Count > 0 }
+}
+
+func sockets(r *Report) (float64, bool) {
+	if r.Links.Sockets == nil {
+		return 0, false
+	}
+	return float64(*r.Links.Sockets), true
+}
+
+func ratio(r *Report) (float64, bool) {
+	if r.Stall == nil || r.Stall.ThroughputRatio == nil {
+		return 0, false
+	}
+	return *r.Stall.ThroughputRatio, true
+}

@@ -1,0 +1,100 @@
+package runner
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/zfab/zfab/fabric/directory"
+)
+
+// An embeddedCluster has all nodes in this process. They share a registry and
+// are linked over TCP on loopback as separate ones would be.
+type embeddedCluster struct {
+	specs    []Spec
+	registry *directory.Registry
+	logger   *slog.Logger
+
+	mu      sync.Mutex
+	members []*member // in no order
+}
+
+func newEmbeddedCluster(specs []Spec, o Options) *embeddedCluster {
+	return &embeddedCluster{specs: specs, registry: directory.NewRegistry(), logger: o.Logger}
+}
+
+// open opens all nodes at once: each waits for the consumers of the others.
+func (e *embeddedCluster) open(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var all sync.WaitGroup
+	errs := make([]error, len(e.specs))
+	for i, spec := range e.specs {
+		all.Go(func() {
+			m, err := openMember(ctx, spec, e.registry, e.logger)
+			if err != nil {
+				errs[i] = err
+				cancel() // the others would wait in vain
+				return
+			}
+			e.mu.Lock()
+			defer e.mu.Unlock()
+			e.members = append(e.members, m)
+		})
+	}
+	all.Wait()
+	return firstCause(errs)
+}
+
+// firstCause is the error that made the others end, if one can be told from
+// them.
+func firstCause(errs []error) error {
+	for _, err := range errs {
+		if err != nil && !errors.Is(err, context.Canceled) {
+			return err
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (e *embeddedCluster) run(ctx context.Context, start time.Time) ([]Result, []string) {
+	var all sync.WaitGroup
+	results := make([]Result, len(e.members))
+	for i, m := range e.members {
+		c := clock{start}
+		all.Go(func() {
+			if c.until(ctx, 0) {
+				results[i] = m.run(ctx, c)
+			}
+		})
+	}
+	all.Wait()
+	// One process has one memory, whoever looked.
+	peak := uint64(0)
+	for i := range results {
+		peak, results[i].Memory = max(peak, results[i].Memory), 0
+	}
+	results[0].Memory = peak
+	return results, nil
+}
+
+func (e *embeddedCluster) received() uint64 {
+	n := uint64(0)
+	for _, m := range e.members {
+		n += m.received()
+	}
+	return n
+}
+
+func (e *embeddedCluster) sockets() (int, bool) { return 0, false }
+
+func (e *embeddedCluster) close() error {
+	var all sync.WaitGroup
+	for _, m := range e.members {
+		all.Go(func() { m.close() })
+	}
+	all.Wait()
+	return e.registry.Close()
+}

@@ -1,0 +1,301 @@
+package topology
+
+import (
+	"bytes"
+	"io"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/parser"
+	"github.com/goccy/go-yaml/token"
+
+	"github.com/zfab/zfab/cmd/zfab/internal/expect"
+	"github.com/zfab/zfab/cmd/zfab/internal/report"
+	"github.com/zfab/zfab/cmd/zfab/internal/units"
+)
+
+// ReadFile reads and checks a file. What is wrong in it is an *Error; a file
+// that cannot be read is the operating system's error.
+func ReadFile(name string) (*Topology, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, MaxFile+1))
+	if err != nil {
+		return nil, err
+	}
+	return Parse(name, text)
+}
+
+// Parse reads and checks text. name stands for the file in errors.
+func Parse(name string, text []byte) (*Topology, error) {
+	b := &builder{problems: problems{lines: strings.Split(string(text), "\n")}}
+	if len(text) > MaxFile {
+		b.add(nil, "the file is larger than %s", units.Size(MaxFile))
+		return nil, b.err(name)
+	}
+	root := b.root(text)
+	if root == nil {
+		return nil, b.err(name)
+	}
+	b.build(root)
+	if err := b.err(name); err != nil {
+		return nil, err
+	}
+	return &b.t, nil
+}
+
+// A builder turns a file's fields into a Topology.
+type builder struct {
+	problems
+	t Topology
+}
+
+// root is the file's one document.
+func (b *builder) root(text []byte) ast.Node {
+	file, err := parser.ParseBytes(bytes.TrimPrefix(text, []byte("\xef\xbb\xbf")), 0)
+	if err != nil {
+		b.addSyntax(err)
+		return nil
+	}
+	var bodies []ast.Node
+	for _, d := range file.Docs {
+		if d.Body != nil {
+			bodies = append(bodies, d.Body)
+		}
+	}
+	switch len(bodies) {
+	case 1:
+		return bodies[0]
+	case 0:
+		b.add(nil, "the file is empty: begin it with `zfab: %s`", Version)
+	default:
+		b.add(start(bodies[1]), "a second document begins here: a topology file holds one")
+	}
+	return nil
+}
+
+// build reads the sections first and then builds them in the order in which
+// they depend on each other, whatever their order in the file.
+func (b *builder) build(root ast.Node) {
+	var version, name, sideBySide scalar
+	var nodes, channels, load, faults, expectations ast.Node
+	section := func(name string, n *ast.Node) field { return field{name, func(v ast.Node) { *n = v }} }
+	b.mapping(root, "a topology",
+		b.scalarField("zfab", &version), b.scalarField("name", &name),
+		section("nodes", &nodes), section("channels", &channels), section("load", &load),
+		section("faults", &faults), section("expect", &expectations), b.scalarField("side_by_side", &sideBySide))
+
+	top := start(root)
+	if !version.set() {
+		b.add(top, "no field zfab: begin the file with `zfab: %s`", Version)
+	} else if !version.told && version.text != Version {
+		b.add(version.at, "unknown version %q of the topology file; known is: %s", version.text, Version)
+	}
+	b.t.Name = b.name(name, top, "the topology")
+	b.t.SideBySide = b.bool(sideBySide, "side_by_side")
+	b.buildNodes(nodes, top)
+	b.buildChannels(channels, top)
+	b.buildLoads(load)
+	b.buildFaults(faults)
+	b.buildExpectations(expectations)
+}
+
+func (b *builder) buildNodes(n ast.Node, top *token.Token) {
+	if n == nil {
+		b.add(top, "no field nodes: say how many, like `nodes: {count: 8}`")
+		return
+	}
+	var count scalar
+	b.mapping(n, "nodes", b.scalarField("count", &count))
+	if !isMapping(n) {
+		return
+	}
+	b.t.Nodes = b.count(count, start(n), "count", 1, MaxNodes)
+}
+
+func (b *builder) buildChannels(n ast.Node, top *token.Token) {
+	if n == nil {
+		b.add(top, "no field channels: name one, like `channels: {scores: {pattern: exchange, producers: 4, consumers: 4}}`")
+		return
+	}
+	for _, pair := range b.pairs(n, "channels") {
+		b.t.Channels = append(b.t.Channels, b.channel(pair.key, pair.value))
+	}
+	if len(b.t.Channels) == 0 && len(b.found) == 0 {
+		b.add(n.GetToken(), "channels is empty: name at least one")
+	}
+}
+
+// channel reads one channel. One with problems is known by its name all the
+// same, so that what refers to it is not a problem too.
+func (b *builder) channel(key scalar, n ast.Node) Channel {
+	var pattern, producers, consumers, mark, markMessages scalar
+	b.mapping(n, "channel "+key.text,
+		b.scalarField("pattern", &pattern), b.scalarField("producers", &producers), b.scalarField("consumers", &consumers),
+		b.scalarField("high_water_mark", &mark), b.scalarField("high_water_mark_messages", &markMessages))
+	if !isMapping(n) {
+		return Channel{Name: key.text}
+	}
+	at := start(n)
+	c := Channel{
+		Name:      b.name(key, at, "a channel"),
+		Pattern:   oneOf(b, pattern, at, "pattern", Patterns),
+		Producers: b.count(producers, at, "producers", 1, MaxWorkers),
+		Consumers: b.count(consumers, at, "consumers", 1, MaxWorkers),
+	}
+	if mark.set() {
+		c.HighWaterMark = b.size(mark, at, "high_water_mark", 1, 1<<40)
+	}
+	if markMessages.set() {
+		c.HighWaterMarkMessages = int64(b.count(markMessages, at, "high_water_mark_messages", 1, 1<<30))
+	}
+	if streams := c.Streams(b.t.Nodes); streams > MaxStreams {
+		b.add(at, "channel %s would have %d streams: more than %d; take fewer nodes, producers or consumers", c.Name, streams, MaxStreams)
+	}
+	return c
+}
+
+func (b *builder) buildExpectations(n ast.Node) {
+	if n == nil {
+		return
+	}
+	for _, item := range b.sequence(n, "expect") {
+		s := b.scalar(item, "an expectation")
+		if s.told {
+			continue
+		}
+		e, err := expect.Parse(s.text)
+		if err != nil {
+			b.add(s.at, "%v", err)
+			continue
+		}
+		if why := b.unmeasurable(e.Metric); why != "" {
+			b.add(s.at, "%s is not measured in this run: %s", e.Metric.Name, why)
+			continue
+		}
+		b.t.Expect = append(b.t.Expect, e)
+	}
+}
+
+// unmeasurable says what a metric lacks to be measured in this run.
+func (b *builder) unmeasurable(m report.Metric) string {
+	switch {
+	case !m.SideBySide:
+		return ""
+	case !b.t.SideBySide:
+		return "add `side_by_side: true` to run the same without the fault beside it"
+	case len(b.t.Faults) == 0:
+		return "add a fault of the kind stall"
+	}
+	return ""
+}
+
+// name reads what names a topology or a channel.
+func (b *builder) name(s scalar, at *token.Token, of string) string {
+	if !s.set() {
+		b.add(at, "%s has no name: add one, like `name: exchange`", of)
+		return ""
+	}
+	if s.told {
+		return ""
+	}
+	bad := strings.IndexFunc(s.text, func(r rune) bool { return !strings.ContainsRune(nameLetters, r) })
+	if s.text == "" || len(s.text) > 255 || bad >= 0 {
+		b.add(s.at, "%q cannot name %s: use 1 to 255 letters, digits, dots, dashes and underscores", s.text, of)
+	}
+	return s.text
+}
+
+const nameLetters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-"
+
+// count reads a whole number within [low, high]; at is where to complain when
+// there is none.
+func (b *builder) count(s scalar, at *token.Token, what string, low, high int) int {
+	if !s.set() {
+		b.add(at, "no field %s: give a whole number from %d to %d", what, low, high)
+		return 0
+	}
+	if s.told {
+		return 0
+	}
+	v, err := strconv.Atoi(strings.ReplaceAll(s.text, "_", ""))
+	if err != nil || v < low || v > high {
+		b.add(s.at, "%s is %q: give a whole number from %d to %d", what, s.text, low, high)
+		return 0
+	}
+	return v
+}
+
+func (b *builder) size(s scalar, at *token.Token, what string, low, high units.Size) units.Size {
+	if !s.set() {
+		b.add(at, "no field %s: give a size, like 64B or 1MiB", what)
+		return 0
+	}
+	if s.told {
+		return 0
+	}
+	v, err := units.ParseSize(s.text)
+	if err != nil {
+		b.add(s.at, "%s: %v", what, err)
+		return 0
+	}
+	if v < low || v > high {
+		b.add(s.at, "%s is %s: give a size from %s to %s", what, s.text, low, high)
+		return 0
+	}
+	return v
+}
+
+func (b *builder) duration(s scalar, at *token.Token, what string, low time.Duration) time.Duration {
+	if !s.set() {
+		b.add(at, "no field %s: give a duration, like 500ms or 2s", what)
+		return 0
+	}
+	if s.told {
+		return 0
+	}
+	v, err := time.ParseDuration(s.text)
+	if err != nil {
+		b.add(s.at, "%s is %q: give a duration with its unit, like 500ms or 2s", what, s.text)
+		return 0
+	}
+	if v < low || v > 24*time.Hour {
+		b.add(s.at, "%s is %s: give a duration from %s to 24h", what, s.text, low)
+		return 0
+	}
+	return v
+}
+
+func (b *builder) bool(s scalar, what string) bool {
+	if s.set() && !s.told && s.text != "true" && s.text != "false" {
+		b.add(s.at, "%s is %q: write true or false", what, s.text)
+	}
+	return s.text == "true"
+}
+
+// oneOf reads one of the known words.
+func oneOf[T ~string](b *builder, s scalar, at *token.Token, what string, known []T) T {
+	words := make([]string, len(known))
+	for i, k := range known {
+		words[i] = string(k)
+	}
+	if !s.set() {
+		b.add(at, "no field %s; known are: %s", what, strings.Join(words, ", "))
+		return ""
+	}
+	if s.told {
+		return ""
+	}
+	if !slices.Contains(words, s.text) {
+		b.add(s.at, "unknown %s %q; known are: %s", what, s.text, strings.Join(words, ", "))
+		return ""
+	}
+	return T(s.text)
+}

@@ -1,0 +1,140 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/zfab/zfab/cmd/zfab/internal/logs"
+	"github.com/zfab/zfab/cmd/zfab/internal/report"
+	"github.com/zfab/zfab/cmd/zfab/internal/runner"
+	"github.com/zfab/zfab/cmd/zfab/internal/topology"
+)
+
+func (c *command) runCommand() *cli.Command {
+	return c.newCommand(&cli.Command{
+		Name:      "run",
+		Usage:     "run a topology, check every message, and judge its expectations",
+		ArgsUsage: "FILE",
+		Description: "Exit codes: 0 passed, 1 an expectation failed, 2 inconclusive (too little was\n" +
+			"measured to say), 64 usage, 65 bad topology file, 69 unreachable, 130 interrupted.\n\n" +
+			"Metrics that an expectation can name:\n" + metricHelp(),
+		Flags: []cli.Flag{
+			runnerFlag,
+			&cli.DurationFlag{Name: "timeout", Value: 2 * time.Minute, Usage: "`duration` from the start; what has not arrived by then is lost"},
+			// For the tests of the check itself: break one message and see the run fail.
+			&cli.StringFlag{Name: "plant", Hidden: true},
+			verboseFlag,
+		},
+		Action: c.run,
+	})
+}
+
+var runnerFlag = &cli.StringFlag{
+	Name:  "runner",
+	Value: string(runner.Embedded),
+	Usage: "`embedded|process`: all nodes in this process, or each in one of its own",
+}
+
+var verboseFlag = &cli.BoolFlag{Name: "verbose", Aliases: []string{"v"}, Usage: "tell what the nodes log, not only warnings"}
+
+func (c *command) run(ctx *cli.Context) error {
+	if ctx.NArg() != 1 {
+		return usagef("run: name one topology file")
+	}
+	options, err := c.runnerOptions(ctx)
+	if err != nil {
+		return err
+	}
+	options.Timeout = ctx.Duration("timeout")
+	if options.Timeout <= 0 {
+		return usagef("run: the timeout must be more than nothing")
+	}
+	options.Plant = runner.Plant(ctx.String("plant"))
+	if options.Plant != runner.PlantNothing && !slices.Contains(runner.Plants, options.Plant) {
+		return usagef("run: unknown plant %q; known are: %s", options.Plant, words(runner.Plants))
+	}
+	t, err := c.topologyFile(ctx.Args().First())
+	if err != nil {
+		return err
+	}
+	progress := c.newProgress("received", expectedMessages(t))
+	options.Progress = progress.set
+	r, err := runner.Run(ctx.Context, t, options)
+	progress.end()
+	if err != nil {
+		return err
+	}
+	if err := c.answer(ctx, r, r.WriteTable); err != nil {
+		return err
+	}
+	switch r.Outcome {
+	case report.Failed:
+		return errFailed
+	case report.Inconclusive:
+		return errInconclusive
+	}
+	return nil
+}
+
+func metricHelp() string {
+	var b strings.Builder
+	t := tabwriter.NewWriter(&b, 0, 8, 2, ' ', 0)
+	for _, m := range report.Metrics {
+		fmt.Fprintf(t, "  %s\t%s\n", m.Name, m.Help)
+	}
+	t.Flush()
+	return b.String()
+}
+
+// runnerOptions are those that all commands with nodes have in common.
+func (c *command) runnerOptions(ctx *cli.Context) (runner.Options, error) {
+	kind := runner.Kind(ctx.String("runner"))
+	if !slices.Contains(runner.Kinds, kind) {
+		return runner.Options{}, usagef("unknown runner %q; known are: %s", kind, words(runner.Kinds))
+	}
+	command, err := c.self(ctx, nodeCommandName)
+	if err != nil {
+		return runner.Options{}, err
+	}
+	return runner.Options{Kind: kind, Logger: logs.New(c.stderr, ctx.Bool("verbose")), Command: command, Stderr: c.stderr}, nil
+}
+
+// topologyFile reads a file; one that cannot be read is as bad as a wrong one.
+func (c *command) topologyFile(name string) (*topology.Topology, error) {
+	t, err := topology.ReadFile(name)
+	if err != nil {
+		return nil, fileError{err}
+	}
+	return t, nil
+}
+
+// expectedMessages is how many deliveries a topology makes; 0 where time
+// decides.
+func expectedMessages(t *topology.Topology) int64 {
+	total := int64(0)
+	for _, l := range t.Loads {
+		if l.Duration > 0 {
+			return 0
+		}
+		channel, _ := t.Channel(l.Channel)
+		n := int64(l.Messages) * int64(t.Nodes*channel.Producers)
+		if l.Spread == topology.All {
+			n *= int64(t.Nodes * channel.Consumers)
+		}
+		total += n
+	}
+	return total
+}
+
+func words[T ~string](known []T) string {
+	var all []string
+	for _, k := range known {
+		all = append(all, string(k))
+	}
+	return strings.Join(all, ", ")
+}
