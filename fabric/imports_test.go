@@ -54,7 +54,7 @@ var pure = map[string][]string{
 const linkPackage = "fabric/internal/link"
 
 var (
-	linkLoops = []string{"link.go", "handshake.go", "inbox.go", "verbs.go", "stats.go"}
+	linkLoops = []string{"link.go", "handshake.go", "inbox.go", "verbs.go", "stats.go", "drive.go"}
 	// notInCore are standard packages that bring time, chance or I/O.
 	notInCore = []string{"context", "io", "log", "log/slog", "math/rand", "math/rand/v2", "net", "os", "syscall", "time"}
 	// notInLink is I/O that even the loops leave to the transport.

@@ -1,6 +1,7 @@
 package link
 
 import (
+	"maps"
 	"slices"
 
 	"github.com/zfab/zfab/fabric/internal/flow"
@@ -230,8 +231,9 @@ func (c *core) refusal(s *SendStream) error {
 
 // failAll ends every producer's end for which why has an error.
 func (c *core) failAll(why func(*SendStream) error) {
-	for _, f := range c.flows {
-		for _, s := range slices.Clone(f.streams) {
+	// In order, so that the same history always ends in the same way.
+	for _, channel := range slices.Sorted(maps.Keys(c.flows)) {
+		for _, s := range slices.Clone(c.flows[channel].streams) {
 			if err := why(s); err != nil {
 				c.fail(s, err)
 			}

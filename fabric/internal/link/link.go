@@ -93,10 +93,7 @@ func (l *Link) Attach(conn *transport.Conn, maxBody int) bool {
 	if l.closed || l.conn != nil {
 		return false
 	}
-	l.conn, l.cause = conn, nil
-	l.heard, l.silent, l.sleeping = true, 0, false
-	l.core.stats.Connections++
-	l.core.attach(maxBody)
+	l.begin(conn, maxBody)
 	select {
 	case <-l.wake: // meant for the writer before
 	default:
@@ -112,6 +109,14 @@ func (l *Link) Attach(conn *transport.Conn, maxBody int) bool {
 	go l.read(conn, written)
 	go l.write(conn, written)
 	return true
+}
+
+// begin is what a connection begins with. Under mu.
+func (l *Link) begin(conn *transport.Conn, maxBody int) {
+	l.conn, l.cause = conn, nil
+	l.heard, l.silent, l.sleeping = true, 0, false
+	l.core.stats.Connections++
+	l.core.attach(maxBody)
 }
 
 // Up reports whether there is a connection.
@@ -375,20 +380,12 @@ func (l *Link) Tick() {
 		l.mu.Unlock()
 		return
 	}
-	if l.heard {
-		l.heard, l.silent = false, 0
-	} else {
-		l.silent++
-	}
-	if l.silent >= l.cfg.DeadTicks {
+	if l.silence() {
 		l.cause = errSilent
 		conn := l.conn
 		l.mu.Unlock()
 		conn.Close()
 		return
-	}
-	if l.silent >= l.cfg.PingTicks {
-		l.core.ping = true
 	}
 	l.core.tick()
 	wake := l.rouse()
@@ -396,6 +393,23 @@ func (l *Link) Tick() {
 	if wake {
 		l.wake <- struct{}{}
 	}
+}
+
+// silence counts a tick in which nothing was heard, and reports whether there were
+// so many that the peer is to be given up; before that, it is asked. Under mu.
+func (l *Link) silence() (dead bool) {
+	if l.heard {
+		l.heard, l.silent = false, 0
+	} else {
+		l.silent++
+	}
+	if l.silent >= l.cfg.DeadTicks {
+		return true
+	}
+	if l.silent >= l.cfg.PingTicks {
+		l.core.ping = true
+	}
+	return false
 }
 
 var errSilent = errors.New("nothing was heard from the peer for the heartbeat timeout")
@@ -424,22 +438,8 @@ func (l *Link) Close(patience time.Duration, orderly bool) {
 		l.wg.Wait()
 		return
 	}
-	l.closed, l.core.closed = true, true
-	l.core.failAll(func(*SendStream) error { return ErrClosed })
-	for _, r := range l.core.in {
-		if r != nil {
-			l.core.drop(r)
-		}
-	}
+	l.shut(orderly)
 	conn := l.conn
-	if conn != nil {
-		l.cause = ErrClosed
-		l.core.bye = &wire.Record{Code: wire.CodeDone, Text: []byte("the node has closed")}
-		if !orderly {
-			l.core.bye = &wire.Record{Code: wire.CodeLost, Text: []byte("the node has closed before all was finished and delivered")}
-		}
-	}
-	l.core.events = nil
 	wake := l.rouse()
 	l.mu.Unlock()
 	if wake {
@@ -451,6 +451,25 @@ func (l *Link) Close(patience time.Duration, orderly bool) {
 		defer timer.Stop()
 	}
 	l.wg.Wait()
+}
+
+// shut ends all streams, and has the peer told. Under mu.
+func (l *Link) shut(orderly bool) {
+	l.closed, l.core.closed = true, true
+	l.core.failAll(func(*SendStream) error { return ErrClosed })
+	for _, r := range l.core.in {
+		if r != nil {
+			l.core.drop(r)
+		}
+	}
+	if l.conn != nil {
+		l.cause = ErrClosed
+		l.core.bye = &wire.Record{Code: wire.CodeDone, Text: []byte("the node has closed")}
+		if !orderly {
+			l.core.bye = &wire.Record{Code: wire.CodeLost, Text: []byte("the node has closed before all was finished and delivered")}
+		}
+	}
+	l.core.events = nil
 }
 
 // Lose ends all streams of a link that is down because the peer will not come

@@ -369,18 +369,15 @@ func (s *SendStream) sendWait(ctx context.Context, from *Sender, body []byte, ow
 	began := time.Now()
 	l.mu.Lock()
 	var err error
-	for turn := false; ; turn = true {
-		if err = l.core.refuses(s, from, len(body)); err != nil {
+	for again := false; ; again = true {
+		var sent bool
+		if sent, err = s.turn(w, again, body, c); err != nil {
 			break
 		}
-		if (turn || s.waiters == nil) && s.flow.Admits(s.mark(), len(body)) {
-			s.push(from.Index, body, c)
+		if sent {
 			c, owned = nil, nil
-			l.core.ready(s)
 			break
 		}
-		s.queueWaiter(w, turn)
-		l.core.mention(s, wire.BacklogWaiting)
 		wake := l.rouse()
 		l.mu.Unlock()
 		if wake {
@@ -399,18 +396,35 @@ func (s *SendStream) sendWait(ctx context.Context, from *Sender, body []byte, ow
 		}
 		break
 	}
-	s.endWait(w, began)
+	s.endWait(w, time.Since(began))
 	if c != nil && c != owned {
 		c.release()
 	}
 	return err
 }
 
+// turn sends for w: a copy of body, or c, which holds it. If there is no room, or
+// others wait and it is not again w's turn, w is queued, and sent is false. Under
+// mu.
+func (s *SendStream) turn(w *waiter, again bool, body []byte, c *chunk) (sent bool, err error) {
+	if err := s.link.core.refuses(s, w.from, len(body)); err != nil {
+		return false, err
+	}
+	if (again || s.waiters == nil) && s.flow.Admits(s.mark(), len(body)) {
+		s.push(w.from.Index, body, c)
+		s.link.core.ready(s)
+		return true, nil
+	}
+	s.queueWaiter(w, again)
+	s.link.core.mention(s, wire.BacklogWaiting)
+	return false, nil
+}
+
 // endWait lets the next Send that waits try, after w has ended its wait. It
 // unlocks mu.
-func (s *SendStream) endWait(w *waiter, began time.Time) {
+func (s *SendStream) endWait(w *waiter, waited time.Duration) {
 	l := s.link
-	s.blocked += time.Since(began).Nanoseconds()
+	s.blocked += waited.Nanoseconds()
 	if s.failure == nil && s.waiters != nil && s.flow.Admits(s.mark(), s.waiters.size) {
 		s.pop()
 	}
@@ -495,11 +509,7 @@ func (s *SendStream) Flush(ctx context.Context) error {
 		defer l.mu.Unlock()
 		return s.failure
 	}
-	f := &flusher{stream: s, until: s.flow.Accepted.Messages, done: make(chan struct{})}
-	l.core.flushers = append(l.core.flushers, f)
-	if !s.flow.Backlog() {
-		l.core.mention(s, wire.BacklogAsk)
-	}
+	f := s.beginFlush()
 	wake := l.rouse()
 	l.mu.Unlock()
 	if wake {
@@ -521,4 +531,16 @@ func (s *SendStream) Flush(ctx context.Context) error {
 		}
 		return ctx.Err()
 	}
+}
+
+// beginFlush notes a Flush that waits for what is accepted now, and asks for the
+// acknowledgement. Under mu.
+func (s *SendStream) beginFlush() *flusher {
+	c := &s.link.core
+	f := &flusher{stream: s, until: s.flow.Accepted.Messages, done: make(chan struct{})}
+	c.flushers = append(c.flushers, f)
+	if !s.flow.Backlog() {
+		c.mention(s, wire.BacklogAsk)
+	}
+	return f
 }
