@@ -5,6 +5,8 @@ import (
 	"io"
 	"os"
 	"slices"
+	"strconv"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -30,6 +32,7 @@ func (c *command) benchCommand() *cli.Command {
 			&cli.StringFlag{Name: "high-water-mark", Usage: "`bytes` that the stream may hold (default: the fabric's)"},
 			&cli.BoolFlag{Name: "copy", Usage: "send bodies that are copied also from 8KiB on, instead of buffers that are handed over"},
 			&cli.IntFlag{Name: "procs", Usage: "GOMAXPROCS of each of the two processes (default: half of the processors)"},
+			&cli.StringFlag{Name: "cpus", Usage: "`A,B`: keep the consumer's process on CPU A, the producer's on CPU B (default: where the system puts them; Linux)"},
 			verboseFlag,
 		},
 		Action: c.bench,
@@ -63,6 +66,11 @@ func (c *command) bench(ctx *cli.Context) error {
 	if o.Procs < 0 {
 		return usagef("bench: --procs is %d: give 1 or more", o.Procs)
 	}
+	if cpus := ctx.String("cpus"); cpus != "" {
+		if o.CPUs, err = parseCPUs(cpus); err != nil {
+			return err
+		}
+	}
 	if o.Duration < 100*time.Millisecond {
 		return usagef("bench: measure for 100ms at least")
 	}
@@ -77,6 +85,17 @@ func (c *command) bench(ctx *cli.Context) error {
 		return err
 	}
 	return c.answer(ctx, r, func(w io.Writer) error { return writeBench(w, r) })
+}
+
+// parseCPUs reads the numbers of two CPUs, which may be one and the same.
+func parseCPUs(s string) ([]int, error) {
+	first, second, _ := strings.Cut(s, ",")
+	a, errA := strconv.ParseUint(first, 10, 10)
+	b, errB := strconv.ParseUint(second, 10, 10)
+	if errA != nil || errB != nil {
+		return nil, usagef("bench: --cpus is %q: give two numbers, like 0,1", s)
+	}
+	return []int{int(a), int(b)}, nil
 }
 
 func writeBench(w io.Writer, r *bench.Result) error {

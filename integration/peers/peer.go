@@ -23,7 +23,7 @@ type peer interface {
 	name() string
 	throughput(ctx context.Context, size int, duration time.Duration) (throughput, error)
 	// roundTrip may return errNotMeasured.
-	roundTrip(ctx context.Context, duration time.Duration) (roundTrip, error)
+	roundTrip(ctx context.Context, on placement, duration time.Duration) (roundTrip, error)
 }
 
 type throughput struct{ messagesPerSecond float64 }
@@ -54,11 +54,11 @@ func (p *pair) throughput(ctx context.Context, size int, duration time.Duration)
 	return throughput{t.PerSecond()}, nil
 }
 
-func (p *pair) roundTrip(ctx context.Context, duration time.Duration) (roundTrip, error) {
+func (p *pair) roundTrip(ctx context.Context, on placement, duration time.Duration) (roundTrip, error) {
 	if !p.pings {
 		return roundTrip{}, errNotMeasured
 	}
-	line, err := p.run(ctx, run{listener: "echo", dialer: "ping", answer: "roundtrip", size: pingSize, duration: duration})
+	line, err := p.run(ctx, run{listener: "echo", dialer: "ping", answer: "roundtrip", size: pingSize, duration: duration, on: on})
 	if err != nil {
 		return roundTrip{}, err
 	}
@@ -76,6 +76,7 @@ type run struct {
 	answer   string // first word of the line that ends the measurement
 	size     int
 	duration time.Duration
+	on       placement
 }
 
 // run starts the server if there is one, the listener and the dialer, waits for the answer, and ends them all.
@@ -83,9 +84,14 @@ func (p *pair) run(ctx context.Context, r run) (string, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, r.duration+grace, fmt.Errorf("no answer within %v", r.duration+grace))
 	defer cancel()
 
+	// A server runs where the listener does.
+	var listenerCPU, dialerCPU []int
+	if cpus := r.on.cpus(); cpus != nil {
+		listenerCPU, dialerCPU = cpus[:1], cpus[1:]
+	}
 	addr := "-"
 	if p.server {
-		s, err := startProcess(ctx, p.argv("server", addr, r))
+		s, err := startProcess(ctx, p.argv("server", addr, r), listenerCPU...)
 		if err != nil {
 			return "", err
 		}
@@ -94,7 +100,7 @@ func (p *pair) run(ctx context.Context, r run) (string, error) {
 			return "", err
 		}
 	}
-	listener, err := startProcess(ctx, p.argv(r.listener, addr, r))
+	listener, err := startProcess(ctx, p.argv(r.listener, addr, r), listenerCPU...)
 	if err != nil {
 		return "", err
 	}
@@ -102,7 +108,7 @@ func (p *pair) run(ctx context.Context, r run) (string, error) {
 	if addr, err = listener.ready(ctx); err != nil {
 		return "", err
 	}
-	dialer, err := startProcess(ctx, p.argv(r.dialer, addr, r))
+	dialer, err := startProcess(ctx, p.argv(r.dialer, addr, r), dialerCPU...)
 	if err != nil {
 		return "", err
 	}

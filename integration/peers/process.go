@@ -25,7 +25,8 @@ type process struct {
 	err    error // how it ended; valid after done
 }
 
-func startProcess(ctx context.Context, argv []string) (*process, error) {
+// startProcess starts argv, on one CPU if cpu has one.
+func startProcess(ctx context.Context, argv []string, cpu ...int) (*process, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	p := &process{
 		argv:   argv,
@@ -39,7 +40,11 @@ func startProcess(ctx context.Context, argv []string) (*process, error) {
 	cmd.WaitDelay = killAfter
 	cmd.Stdout = &lineWriter{lines: p.lines}
 	cmd.Stderr = &p.stderr
-	if err := cmd.Start(); err != nil {
+	start := cmd.Start
+	if len(cpu) > 0 {
+		start = func() error { return startOn(cmd, cpu[0]) }
+	}
+	if err := start(); err != nil {
 		cancel()
 		return nil, err
 	}

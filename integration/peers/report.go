@@ -32,12 +32,13 @@ type throughputRow struct {
 }
 
 type roundTripRow struct {
-	Size  int      `json:"size"` // bytes
-	Peer  string   `json:"peer"`
-	P50   *float64 `json:"p50_us"`
-	P99   *float64 `json:"p99_us"`
-	Max   *float64 `json:"max_us"`
-	Ratio *float64 `json:"ratio"` // of the medians, zfab/peer
+	Size  int       `json:"size"` // bytes
+	On    placement `json:"on"`
+	Peer  string    `json:"peer"`
+	P50   *float64  `json:"p50_us"`
+	P99   *float64  `json:"p99_us"`
+	Max   *float64  `json:"max_us"`
+	Ratio *float64  `json:"ratio"` // of the medians, zfab/peer
 }
 
 func (m *measurements) report(opt options, skipped []skip) report {
@@ -70,18 +71,22 @@ func (m *measurements) report(opt options, skipped []skip) report {
 			r.Throughput = append(r.Throughput, row)
 		}
 	}
-	for _, name := range opt.peers {
-		if m.p50[name] == nil {
-			continue
+	for _, on := range placements() {
+		for _, name := range opt.peers {
+			t := trip{name, on}
+			if m.p50[t] == nil {
+				continue
+			}
+			r.RoundTrips = append(r.RoundTrips, roundTripRow{
+				Size:  pingSize,
+				On:    on,
+				Peer:  name,
+				P50:   number(m.p50[t].median()),
+				P99:   number(m.p99[t].median()),
+				Max:   number(m.max[t].median()),
+				Ratio: number(ratio(m.p50[trip{"zfab", on}], m.p50[t])),
+			})
 		}
-		r.RoundTrips = append(r.RoundTrips, roundTripRow{
-			Size:  pingSize,
-			Peer:  name,
-			P50:   number(m.p50[name].median()),
-			P99:   number(m.p99[name].median()),
-			Max:   number(m.max[name].median()),
-			Ratio: number(ratio(m.p50["zfab"], m.p50[name])),
-		})
 	}
 	for _, b := range bars {
 		r.Bars = append(r.Bars, b.judge(m))
@@ -106,9 +111,12 @@ func (r report) writeText(out io.Writer) error {
 		fmt.Fprintf(w, "%-8s %-10s %12s %10s %10s\n", bytesText(row.Size), row.Peer,
 			numberText(row.MessagesPerSecond, 1, 0), numberText(row.BytesPerSecond, 1e-6, 1), numberText(row.Ratio, 1, 2))
 	}
-	fmt.Fprintf(w, "\n%-10s %-10s %10s %10s %10s %10s\n", "round trip", "peer", "p50 us", "p99 us", "max us", "zfab/peer")
-	for _, row := range r.RoundTrips {
-		fmt.Fprintf(w, "%-10s %-10s %10s %10s %10s %10s\n", bytesText(row.Size), row.Peer,
+	fmt.Fprintf(w, "\nround trip of %s\n%-11s %-10s %10s %10s %10s %10s\n", bytesText(pingSize), "processes", "peer", "p50 us", "p99 us", "max us", "zfab/peer")
+	for i, row := range r.RoundTrips {
+		if i > 0 && row.On != r.RoundTrips[i-1].On {
+			fmt.Fprintln(w)
+		}
+		fmt.Fprintf(w, "%-11s %-10s %10s %10s %10s %10s\n", row.On, row.Peer,
 			numberText(row.P50, 1, 1), numberText(row.P99, 1, 1), numberText(row.Max, 1, 0), numberText(row.Ratio, 1, 2))
 	}
 	fmt.Fprintln(w)
@@ -122,7 +130,7 @@ func (r report) writeText(out io.Writer) error {
 		fmt.Fprintln(w)
 	}
 	for _, b := range r.Bars {
-		fmt.Fprintf(w, "%-11s %-34s %8s\n", b.State, b.Bar, numberText(b.Ratio, 1, 2))
+		fmt.Fprintf(w, "%-11s %-44s %8s\n", b.State, b.Bar, numberText(b.Ratio, 1, 2))
 	}
 	return w.Flush()
 }

@@ -42,10 +42,16 @@ type point struct {
 	size int // bytes
 }
 
+// trip is what round trips were measured: of a peer, somewhere.
+type trip struct {
+	peer string
+	on   placement
+}
+
 // measurements is what all rounds gave.
 type measurements struct {
-	perSecond     map[point]series  // messages
-	p50, p99, max map[string]series // microseconds, by peer
+	perSecond     map[point]series // messages
+	p50, p99, max map[trip]series  // microseconds
 	failed        []failure
 }
 
@@ -59,9 +65,9 @@ type failure struct {
 func newMeasurements() *measurements {
 	return &measurements{
 		perSecond: map[point]series{},
-		p50:       map[string]series{},
-		p99:       map[string]series{},
-		max:       map[string]series{},
+		p50:       map[trip]series{},
+		p99:       map[trip]series{},
+		max:       map[trip]series{},
 	}
 }
 
@@ -91,30 +97,32 @@ func measureAll(ctx context.Context, peers []peer, opt options, progress io.Writ
 				}
 			}
 		}
-		for _, p := range rotate(peers, round) {
-			r, err := p.roundTrip(ctx, opt.duration)
-			switch {
-			case ctx.Err() != nil:
-				return nil, ctx.Err()
-			case errors.Is(err, errNotMeasured):
-				continue
-			case err != nil:
-				fail(p, "round trip", round, err)
-			default:
-				m.addRoundTrip(p.name(), round, opt.rounds, r)
+		for _, on := range placements() {
+			for _, p := range rotate(peers, round) {
+				r, err := p.roundTrip(ctx, on, opt.duration)
+				switch {
+				case ctx.Err() != nil:
+					return nil, ctx.Err()
+				case errors.Is(err, errNotMeasured):
+					continue
+				case err != nil:
+					fail(p, "round trip, "+string(on), round, err)
+				default:
+					m.addRoundTrip(trip{p.name(), on}, round, opt.rounds, r)
+				}
 			}
 		}
 	}
 	return m, nil
 }
 
-func (m *measurements) addRoundTrip(name string, round, rounds int, r roundTrip) {
-	if m.p50[name] == nil {
-		m.p50[name], m.p99[name], m.max[name] = newSeries(rounds), newSeries(rounds), newSeries(rounds)
+func (m *measurements) addRoundTrip(t trip, round, rounds int, r roundTrip) {
+	if m.p50[t] == nil {
+		m.p50[t], m.p99[t], m.max[t] = newSeries(rounds), newSeries(rounds), newSeries(rounds)
 	}
-	m.p50[name][round] = r.p50.Seconds() * 1e6
-	m.p99[name][round] = r.p99.Seconds() * 1e6
-	m.max[name][round] = r.max.Seconds() * 1e6
+	m.p50[t][round] = r.p50.Seconds() * 1e6
+	m.p99[t][round] = r.p99.Seconds() * 1e6
+	m.max[t][round] = r.max.Seconds() * 1e6
 }
 
 // rotate starts each round with another peer, so that none always has the same one before it.

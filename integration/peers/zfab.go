@@ -36,15 +36,15 @@ type benchReport struct {
 func (z *zfab) name() string { return "zfab" }
 
 func (z *zfab) throughput(ctx context.Context, size int, _ time.Duration) (throughput, error) {
-	report, err := z.bench(ctx, size)
+	report, err := z.bench(ctx, size, anywhere)
 	if err != nil {
 		return throughput{}, err
 	}
 	return throughput{report.MessagesPerSecond}, nil
 }
 
-func (z *zfab) roundTrip(ctx context.Context, _ time.Duration) (roundTrip, error) {
-	report, err := z.bench(ctx, pingSize)
+func (z *zfab) roundTrip(ctx context.Context, on placement, _ time.Duration) (roundTrip, error) {
+	report, err := z.bench(ctx, pingSize, on)
 	if err != nil {
 		return roundTrip{}, err
 	}
@@ -55,11 +55,12 @@ func (z *zfab) roundTrip(ctx context.Context, _ time.Duration) (roundTrip, error
 	return roundTrip{p50: us(report.RoundTrip.P50), p99: us(report.RoundTrip.P99), max: us(report.RoundTrip.Max)}, nil
 }
 
-func (z *zfab) bench(ctx context.Context, size int) (benchReport, error) {
+func (z *zfab) bench(ctx context.Context, size int, on placement) (benchReport, error) {
 	ctx, cancel := context.WithTimeout(ctx, zfabBenchTime)
 	defer cancel()
 	var stderr tail
-	cmd := exec.CommandContext(ctx, z.path, "bench", "--size", strconv.Itoa(size), "--procs", strconv.Itoa(procs), "--format", "json")
+	args := append([]string{"bench", "--size", strconv.Itoa(size), "--procs", strconv.Itoa(procs), "--format", "json"}, on.flag()...)
+	cmd := exec.CommandContext(ctx, z.path, args...)
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) } // it has processes of its own to end
 	cmd.WaitDelay = killAfter
 	cmd.Stderr = &stderr

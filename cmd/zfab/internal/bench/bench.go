@@ -48,6 +48,7 @@ type Options struct {
 	Mark      int64    // high-water mark in bytes; 0 is the fabric's default
 	Copy      bool     // send bodies that are copied, whatever the size
 	Procs     int      // GOMAXPROCS of each process; 0: half of the processors each
+	CPUs      []int    // nil, or the CPU that the consumer's process stays on, and the producer's (Linux)
 	Command   []string // starts a child: see Child
 	Stderr    io.Writer
 	Logger    *slog.Logger
@@ -117,13 +118,16 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 	// A child that is closed answers no more, which ends the wait for it.
 	stop := context.AfterFunc(ctx, closeAll)
 	defer stop()
-	for _, role := range []role{echo, drive} {
+	for i, role := range []role{echo, drive} {
 		p, err := child.Start(string(role), o.Command, o.Stderr)
 		if err != nil {
 			return nil, err
 		}
 		ends = append(ends, p)
 		s := setup{Role: role, Directory: server.Addr(), Listen: listen, Size: o.Size, Duration: o.Duration, Mark: o.Mark, Copy: o.Copy || o.Size < ownedFrom, Procs: o.Procs}
+		if o.CPUs != nil {
+			s.CPU = &o.CPUs[i]
+		}
 		if o.Transport == IPC {
 			s.Listen = fmt.Sprintf(listen, role)
 		}

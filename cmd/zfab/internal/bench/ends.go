@@ -34,6 +34,7 @@ type setup struct {
 	Mark      int64         `json:"mark"`
 	Copy      bool          `json:"copy"`  // sends bodies of its own, or else buffers of the fabric
 	Procs     int           `json:"procs"` // GOMAXPROCS
+	CPU       *int          `json:"cpu,omitempty"`
 }
 
 // An answer is a line from a child. One of its fields is set.
@@ -76,6 +77,11 @@ func Child(ctx context.Context, in io.Reader, out io.Writer, logger *slog.Logger
 }
 
 func (s setup) serve(ctx context.Context, answers *json.Encoder, logger *slog.Logger) error {
+	if s.CPU != nil {
+		if err := stayOn(*s.CPU); err != nil {
+			return err
+		}
+	}
 	dir, err := directory.Dial(ctx, s.Directory, directory.Options{Logger: logger})
 	if err != nil {
 		return err
