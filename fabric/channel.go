@@ -359,9 +359,11 @@ func (n *Node) learn(info directory.NodeInfo, consumes bool) {
 	}
 	n.mu.Lock()
 	p := n.peerOf(info.Name)
-	p.endpoint = info.Endpoint
-	p.consumes = p.consumes || consumes
+	if consumes {
+		p.peering.Expect()
+	}
 	n.mu.Unlock()
+	n.listed(p, info.Incarnation, info.Endpoint)
 	n.want(p)
 }
 

@@ -152,7 +152,7 @@ func (e *intruder) refused() int {
 
 // offer registers a producer of the channel at a node that nobody can dial, so
 // that the victim's consumer opens a stream to it once it is connected.
-func offer(t testing.TB, dir directory.Service, node, channel string) {
+func offer(t testing.TB, dir directory.Service, node, channel string) (incarnation uint64) {
 	t.Helper()
 	ctx := testContext(t)
 	incarnation, err := dir.Join(ctx, directory.NodeInfo{Name: node})
@@ -162,6 +162,7 @@ func offer(t testing.TB, dir directory.Service, node, channel string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return incarnation
 }
 
 func data(stream uint32, seq uint64, body []byte) []byte {
@@ -303,17 +304,17 @@ var attacks = []struct {
 		return e.remote()
 	}},
 	{"data beyond the limit", "beyond the limit", func(t testing.TB, n *Node, dir directory.Service, name string) string {
-		offer(t, dir, name, "victim")
+		life := offer(t, dir, name, "victim")
 		e := newIntruder(t, n, name)
-		e.greet(1)
+		e.greet(life)
 		e.send(data(e.stream(), 0, make([]byte, 100)))
 		e.breach()
 		return e.remote()
 	}},
 	{"data that skips positions", "expected 0", func(t testing.TB, n *Node, dir directory.Service, name string) string {
-		offer(t, dir, name, "victim")
+		life := offer(t, dir, name, "victim")
 		e := newIntruder(t, n, name)
-		e.greet(1)
+		e.greet(life)
 		e.send(data(e.stream(), 1, nil))
 		e.breach()
 		return e.remote()
@@ -349,17 +350,17 @@ var attacks = []struct {
 		return e.remote()
 	}},
 	{"fragment that claims 1 GiB", "1073741824 bytes", func(t testing.TB, n *Node, dir directory.Service, name string) string {
-		offer(t, dir, name, "victim")
+		life := offer(t, dir, name, "victim")
 		e := newIntruder(t, n, name)
-		e.greet(1)
+		e.greet(life)
 		e.send(fragment(e.stream(), 0, 1<<30, 0, []byte("x")))
 		e.breach()
 		return e.remote()
 	}},
 	{"backlog that claims 1 GiB", "1073741824 bytes", func(t testing.TB, n *Node, dir directory.Service, name string) string {
-		offer(t, dir, name, "victim")
+		life := offer(t, dir, name, "victim")
 		e := newIntruder(t, n, name)
-		e.greet(1)
+		e.greet(life)
 		e.send(wire.AppendBacklog(nil, &wire.Backlog{Stream: e.stream(), NextSize: 1 << 30, Flags: wire.BacklogBlocked}))
 		e.breach()
 		return e.remote()
@@ -550,9 +551,9 @@ func TestDialledPeerOfAnOlderIncarnation(t *testing.T) {
 		if rec := e.read(); rec.Kind != wire.KindHello {
 			t.Fatalf("%s instead of a hello", rec.Kind)
 		}
-		life := uint64(1)
-		if dials == 0 {
-			life = 2
+		life := incarnation
+		if dials > 0 {
+			life--
 		}
 		e.send(wire.AppendHello(nil, &wire.Hello{Version: wire.Version, Node: "old", Incarnation: life, MaxMessage: 100, Connection: uint64(dials) + 1}))
 		if dials == 0 {

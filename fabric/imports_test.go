@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"go/ast"
 	"go/parser"
 	"go/token"
 	"io"
@@ -29,10 +30,11 @@ var layers = map[string][]string{
 	"fabric/internal/wire":      {},
 	"fabric/internal/flow":      {},
 	"fabric/internal/mpcheck":   {},
+	"fabric/internal/peering":   {"fabric/internal/wire"},
 	"fabric/internal/transport": {},
 	"fabric/internal/link":      {"fabric/internal/wire", "fabric/internal/flow", "fabric/internal/transport"},
 	"fabric/directory":          {"fabric/internal/mpcheck", "fabric/internal/transport"},
-	"fabric": {"fabric/directory", "fabric/internal/link", "fabric/internal/transport",
+	"fabric": {"fabric/directory", "fabric/internal/link", "fabric/internal/peering", "fabric/internal/transport",
 		"fabric/internal/flow", "fabric/internal/wire"},
 }
 
@@ -42,12 +44,17 @@ var layers = map[string][]string{
 var public = []string{"fabric", "fabric/directory", "patterns"}
 
 // pure are the packages that compute only, with all that they may import of
-// the standard library.
+// the standard library. Who may import time has its types and units from it, and
+// no clock.
 var pure = map[string][]string{
 	"fabric/internal/wire":    {"encoding/binary", "errors", "fmt", "math", "math/bits", "strings", "unicode/utf8"},
 	"fabric/internal/flow":    {"errors", "fmt", "math", "math/bits", "sync/atomic"},
 	"fabric/internal/mpcheck": {"encoding/binary", "errors", "fmt", "math", "math/bits"},
+	"fabric/internal/peering": {"fmt", "time"},
 }
+
+// timeless is what pure packages may use of the package time.
+var timeless = []string{"Time", "Duration", "Nanosecond", "Microsecond", "Millisecond", "Second", "Minute", "Hour"}
 
 // The files of the link that may know time and waiting, because they drive its
 // core. All others are the core.
@@ -87,6 +94,7 @@ type pkg struct {
 	Deps       []string
 
 	fileImports map[string][]string // of link: by file
+	clock       []string            // of pure packages: what they use of time beyond timeless
 }
 
 // own is the package's path in this module, or "" if it is not of it.
@@ -117,6 +125,8 @@ func TestImportRulesCatchBreaches(t *testing.T) {
 	zmq4 := &pkg{ImportPath: "github.com/go-zeromq/zmq4", Module: &struct{ Path string }{"github.com/go-zeromq/zmq4"}}
 	core := at(linkPackage)
 	core.fileImports = map[string][]string{"core.go": {"time"}, "link.go": {"time"}}
+	watch := at("fabric/internal/peering", "time")
+	watch.clock = []string{"time.Now"}
 	socket := at(linkPackage)
 	socket.fileImports = map[string][]string{"link.go": {"net"}}
 
@@ -133,6 +143,7 @@ func TestImportRulesCatchBreaches(t *testing.T) {
 		{"a part of the library in a second place", "may not import github.com/go-zeromq/zmq4", at("fabric", zmq4.ImportPath+"/security/null")},
 		{"new dependency", "example.com/heavy", at("fabric", foreign.ImportPath)},
 		{"clock in the core", "core.go may not import time", core},
+		{"clock beside the types of time", "may not use time.Now", watch},
 		{"socket in a loop", "link.go may not import net", socket},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -203,6 +214,9 @@ func breaches(packages []*pkg) (found []string) {
 				}
 			}
 		}
+		for _, use := range p.clock {
+			report("%s may not use %s: it computes only; pass the time as an argument", own, use)
+		}
 		for file, imports := range p.fileImports {
 			forbidden, why := notInCore, "the link's core is told the time and does no I/O; do it in a loop ("+strings.Join(linkLoops, ", ")+")"
 			if slices.Contains(linkLoops, file) {
@@ -270,6 +284,9 @@ func list(t *testing.T) (packages []*pkg) {
 		if p.own() == linkPackage {
 			p.fileImports = fileImports(t, p)
 		}
+		if _, ok := pure[p.own()]; ok {
+			p.clock = clock(t, p)
+		}
 		packages = append(packages, p)
 	}
 }
@@ -296,4 +313,26 @@ func fileImports(t *testing.T, p *pkg) map[string][]string {
 		}
 	}
 	return imports
+}
+
+// clock returns what the package uses of time, but for its types and units.
+func clock(t *testing.T, p *pkg) (uses []string) {
+	t.Helper()
+	for _, file := range p.GoFiles {
+		f, err := parser.ParseFile(token.NewFileSet(), filepath.Join(p.Dir, file), nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ast.Inspect(f, func(n ast.Node) bool {
+			s, ok := n.(*ast.SelectorExpr)
+			if !ok {
+				return true
+			}
+			if x, ok := s.X.(*ast.Ident); ok && x.Name == "time" && !slices.Contains(timeless, s.Sel.Name) {
+				uses = append(uses, "time."+s.Sel.Name)
+			}
+			return true
+		})
+	}
+	return uses
 }

@@ -118,9 +118,9 @@ func (n *Node) tick() {
 		for _, l := range links {
 			l.Tick()
 		}
-		for _, p := range expired {
-			p.link.Lose(fmt.Sprintf("no connection for %v", n.cfg.ResumeWindow), false, false)
-			n.free(p)
+		for _, e := range expired {
+			n.lose(e.peer, e.loss)
+			n.free(e.peer)
 		}
 	}
 }

@@ -11,57 +11,38 @@ import (
 
 	"github.com/zfab/zfab/fabric/directory"
 	"github.com/zfab/zfab/fabric/internal/link"
+	"github.com/zfab/zfab/fabric/internal/peering"
 	"github.com/zfab/zfab/fabric/internal/transport"
 	"github.com/zfab/zfab/fabric/internal/wire"
 )
 
-// Two nodes have one link, whoever dialled it:
-//
-//  1. A consumer's node wants a link to each producer's node, and dials it
-//     while there is none.
-//  2. The one that accepts decides. It refuses a peer older than one it knows
-//     (fenced), and a second connection (duplicate) unless the dialler knows of
-//     the first one and therefore has lost it.
-//  3. Where both want one, the one with the greater name gives the other a
-//     moment to dial. If both dial at once all the same, the one with the
-//     lesser name refuses the other's connection while its own says hello.
-//  4. A link that breaks is dialled again, after a random wait that grows from
-//     50 ms to 5 s (full jitter), by whoever wants it. Its streams go on.
-//  5. If none comes within the resume window, its streams are lost.
+// Which connection between two nodes is their link is decided by package
+// peering. The node asks it under its mu, does what it says, and has the sockets
+// and goroutines.
 
-const (
-	redialMin = 50 * time.Millisecond
-	redialMax = 5 * time.Second
-	// tellFailures is after how many dials that failed an operator is told. The
-	// first ones tell nothing: the peer may be leaving, or dialling itself.
-	tellFailures = 3
-
-	deference = 100 * time.Millisecond // what the greater name waits for the lesser to dial
-)
+// tellFailures is after how many dials that failed an operator is told. The
+// first ones tell nothing: the peer may be leaving, or dialling itself.
+const tellFailures = 3
 
 // peer is another node as this one knows it. Its fields are under the node's
 // mu.
 type peer struct {
-	name        string
-	link        *link.Link
-	endpoint    string
-	incarnation uint64              // of the peer's life that the link's streams belong to
-	connection  uint64              // the last connection's number
-	wanted      map[string]struct{} // channels on which it has producers and this node consumers: it dials
-	dialing     bool                // a dial goroutine is there
-	greeting    bool                // and has said hello
-	consumes    bool                // it has consumers on channels that matter here, so it may dial too
-	down        chan struct{}       // closed when the connection, or what takes its place, has ended; nil without one
-	downSince   time.Time           // zero while up, or when nothing can be lost
-	remote      string              // address of the connection
-	failures    int                 // dials that failed, one after another
+	name    string
+	link    *link.Link
+	peering *peering.Peering
+	wanted  map[string]struct{} // channels on which it has producers and this node consumers: it dials
+	free    chan struct{}       // closed when the peering's slot is free again; nil while it is
+	remote  string              // address of the connection
 }
 
 // peerOf returns the peer called name, made if needed. Under mu.
 func (n *Node) peerOf(name string) *peer {
 	p := n.peers[name]
 	if p == nil {
-		p = &peer{name: name, link: link.New(&n.links, name), wanted: make(map[string]struct{})}
+		p = &peer{
+			name: name, link: link.New(&n.links, name), peering: peering.New(n.cfg.Name, name),
+			wanted: make(map[string]struct{}),
+		}
 		n.peers[name] = p
 	}
 	return p
@@ -121,8 +102,8 @@ func (n *Node) admit(conn *transport.Conn) {
 	stop := context.AfterFunc(n.ctx, func() { conn.Close() })
 	hello, err := link.AwaitHello(conn, handshakePatience)
 	stop()
-	done()
 	if err != nil {
+		done()
 		conn.Close()
 		var bye *link.ByeError
 		if n.ctx.Err() == nil && !errors.As(err, &bye) {
@@ -130,103 +111,139 @@ func (n *Node) admit(conn *transport.Conn) {
 		}
 		return
 	}
-	code, reason, wait := n.judge(&hello)
-	if wait != nil {
-		// A connection that the peer knows to be broken: end it here too.
-		select {
-		case <-wait:
-			code, reason, wait = n.judge(&hello)
-		case <-time.After(handshakePatience):
-		}
-		if wait != nil {
-			code, reason = wire.CodeBusy, "the connection before is still being closed"
-		}
-	}
-	if reason != "" {
-		level := slog.LevelWarn
-		if code == wire.CodeDuplicate || code == wire.CodeDone {
-			level = slog.LevelDebug // as it should be
-		}
-		n.cfg.Logger.Log(n.ctx, level, "connection refused", "peer", hello.Node, "remote", conn.RemoteAddr(), "reason", reason)
-		link.Refuse(conn, code, reason, closePatience)
+	p, v := n.judge(conn, &hello)
+	done()
+	if v.Do != peering.Admit {
+		n.refuse(conn, hello.Node, v)
 		return
 	}
-	if err := n.install(conn, &hello, true); err != nil && n.ctx.Err() == nil {
+	if err := n.install(p, conn, &hello, v, true); err != nil && n.ctx.Err() == nil {
 		n.cfg.Logger.Debug("connection not taken", "peer", hello.Node, "remote", conn.RemoteAddr(), "reason", err)
 	}
 }
 
-// judge decides about a peer that says hello: admitted if reason is empty.
-// If wait is not nil, the decision is to be asked for again after it.
-func (n *Node) judge(h *wire.Hello) (code uint8, reason string, wait <-chan struct{}) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.closed {
-		return wire.CodeDone, "the node is closing", nil
+// refuse ends a connection on which a peer has said hello, and says why.
+func (n *Node) refuse(conn *transport.Conn, peer string, v peering.Verdict) {
+	level := slog.LevelWarn
+	if v.Code == wire.CodeDuplicate || v.Code == wire.CodeDone {
+		level = slog.LevelDebug // as it should be
 	}
-	if h.Node == n.cfg.Name {
-		return wire.CodeRefused, fmt.Sprintf("the name %s is this node's own", h.Node), nil
-	}
-	if err := directory.CheckName("node", h.Node); err != nil {
-		return wire.CodeRefused, err.Error(), nil
-	}
-	if h.Incarnation > directory.MaxIncarnation {
-		return wire.CodeRefused, fmt.Sprintf("incarnation %d is over %d", h.Incarnation, uint64(directory.MaxIncarnation)), nil
-	}
-	p := n.peers[h.Node]
-	switch {
-	case p == nil:
-	case h.Incarnation < p.incarnation:
-		return wire.CodeFenced, fmt.Sprintf("incarnation %d of %s is older than %d, which was here before", h.Incarnation, h.Node, p.incarnation), nil
-	case p.down != nil && (h.Incarnation > p.incarnation || h.Connection >= p.connection):
-		p.link.Cut(errors.New("the peer has dialled anew"))
-		return 0, "", p.down
-	case p.down != nil:
-		return wire.CodeDuplicate, "there is a connection already", nil
-	case p.greeting && n.cfg.Name < h.Node:
-		return wire.CodeDuplicate, "this node is dialling just now, and has the lesser name", nil
-	}
-	return 0, "", nil
+	n.cfg.Logger.Log(n.ctx, level, "connection refused", "peer", peer, "remote", conn.RemoteAddr(), "reason", v.Reason)
+	link.Refuse(conn, v.Code, v.Reason, closePatience)
 }
 
-// install makes conn the link's connection, or closes it and says why not.
-// answer says that the peer dialled and has no answer yet.
-func (n *Node) install(conn *transport.Conn, h *wire.Hello, answer bool) error {
-	n.mu.Lock()
-	if n.closed {
-		n.mu.Unlock()
-		conn.Close()
-		return ErrClosed
+// judge decides about a peer that has dialled and says hello. It waits, for
+// handshakePatience at most, for the directory or for the end of the connection
+// that the new one is to replace.
+func (n *Node) judge(conn *transport.Conn, h *wire.Hello) (*peer, peering.Verdict) {
+	if v := n.checkHello(h); v.Reason != "" {
+		return nil, v
 	}
-	p := n.peerOf(h.Node)
-	if p.down != nil || h.Incarnation < p.incarnation {
-		code, reason := uint8(wire.CodeDuplicate), "there is a connection already"
-		if p.down == nil {
-			code, reason = wire.CodeFenced, fmt.Sprintf("incarnation %d is older than %d, which was here before", h.Incarnation, p.incarnation)
+	timeout := time.NewTimer(handshakePatience)
+	defer timeout.Stop()
+	for word := peering.NotAsked; ; {
+		n.mu.Lock()
+		if n.closed {
+			n.mu.Unlock()
+			return nil, closing
 		}
+		p := n.peerOf(h.Node)
+		v := p.peering.Accept(h, word)
+		n.taken(p, conn, v)
+		free := p.free
 		n.mu.Unlock()
-		link.Refuse(conn, code, reason, closePatience)
-		return errors.New(reason)
+		switch v.Do {
+		case peering.Confirm:
+			word = n.lookUp(p)
+		case peering.Replace:
+			p.link.Cut(errors.New(v.Reason))
+			select {
+			case <-free:
+			case <-n.ctx.Done():
+			case <-timeout.C:
+				return p, peering.Verdict{Code: wire.CodeBusy, Reason: "the connection before is still being closed"}
+			}
+		default:
+			return p, v
+		}
 	}
-	anew := h.Incarnation > p.incarnation && p.incarnation != 0
-	p.incarnation = h.Incarnation
-	p.connection = max(p.connection, h.Connection)
-	if answer {
-		p.connection++
-	}
-	p.down, p.downSince, p.failures, p.remote = make(chan struct{}), time.Time{}, 0, conn.RemoteAddr()
-	own := n.hello(p.connection)
-	n.mu.Unlock()
+}
 
-	if anew {
-		p.link.Lose(fmt.Sprintf("node %s was started anew", p.name), false, false)
+// taken notes what belongs to a slot that v takes, if it does, and else forgets
+// peers of which there are too many. Under mu.
+func (n *Node) taken(p *peer, conn *transport.Conn, v peering.Verdict) {
+	if v.Do == peering.Admit {
+		p.free, p.remote = make(chan struct{}), conn.RemoteAddr()
+	} else if v.Do == peering.Refuse {
+		n.forget(p)
+	}
+}
+
+var closing = peering.Verdict{Code: wire.CodeDone, Reason: "the node is closing"}
+
+// checkHello refuses what no peer says of itself.
+func (n *Node) checkHello(h *wire.Hello) peering.Verdict {
+	reason := ""
+	if err := directory.CheckName("node", h.Node); err != nil {
+		reason = err.Error()
+	} else if h.Node == n.cfg.Name {
+		reason = fmt.Sprintf("the name %s is this node's own: two nodes claim it", h.Node)
+	} else if h.Incarnation > directory.MaxIncarnation {
+		reason = fmt.Sprintf("incarnation %d is over %d", h.Incarnation, uint64(directory.MaxIncarnation))
+	}
+	return peering.Verdict{Code: wire.CodeRefused, Reason: reason}
+}
+
+// lookUp asks the directory for a peer's incarnation.
+func (n *Node) lookUp(p *peer) peering.Word {
+	ctx, cancel := context.WithTimeout(n.ctx, handshakePatience)
+	defer cancel()
+	info, err := n.dir.Node(ctx, p.name)
+	if errors.Is(err, directory.ErrUnknownNode) {
+		return peering.Unknown
+	}
+	if err != nil {
+		return peering.Silent
+	}
+	n.listed(p, info.Incarnation, "")
+	return peering.Known
+}
+
+// listed takes the directory's word on a peer; no endpoint tells nothing.
+func (n *Node) listed(p *peer, incarnation uint64, endpoint string) {
+	n.mu.Lock()
+	act := p.peering.Listed(incarnation, endpoint)
+	if act == peering.Lose {
+		p.free = make(chan struct{})
+	}
+	n.mu.Unlock()
+	switch act {
+	case peering.Cut:
+		p.link.Cut(fmt.Errorf("the directory names incarnation %d of %s", incarnation, p.name))
+	case peering.Lose:
+		n.lose(p, p.peering.Anew())
+		n.free(p)
+	}
+}
+
+func (n *Node) lose(p *peer, l peering.Loss) { p.link.Lose(l.Reason, l.Orderly, l.Stated) }
+
+// install makes an admitted connection the link's, or closes it and says why
+// not. answer says that the peer dialled and has no answer yet.
+func (n *Node) install(p *peer, conn *transport.Conn, h *wire.Hello, v peering.Verdict, answer bool) error {
+	if v.Anew {
+		n.lose(p, p.peering.Anew())
 	}
 	var err error
 	if answer {
-		err = link.Answer(conn, own, closePatience)
+		err = link.Answer(conn, n.hello(v.Connection), closePatience)
 	}
-	if err == nil && !p.link.Attach(conn, int(min(h.MaxMessage, uint32(n.cfg.MaxMessage)))) {
-		err = ErrClosed
+	if err == nil {
+		n.mu.Lock()
+		if n.closed || !p.peering.Up() || !p.link.Attach(conn, int(min(h.MaxMessage, uint32(n.cfg.MaxMessage)))) {
+			err = errOvertaken
+		}
+		n.mu.Unlock()
 	}
 	if err != nil {
 		conn.Close()
@@ -234,26 +251,32 @@ func (n *Node) install(conn *transport.Conn, h *wire.Hello, answer bool) error {
 		n.want(p)
 		return err
 	}
-	n.cfg.Logger.Info("link up", "peer", p.name, "remote", conn.RemoteAddr(), "connection", own.Connection)
+	n.cfg.Logger.Info("link up", "peer", p.name, "remote", conn.RemoteAddr(), "connection", v.Connection)
 	return nil
 }
+
+var errOvertaken = errors.New("another connection takes its place, or the node is closing")
 
 // maxStrangers is how many peers are remembered of which nothing is known but
 // that they have said hello: for their incarnations.
 const maxStrangers = 1024
 
-// free ends the time in which p has a connection, or something that takes its
-// place: another one may come. Of peers that mean nothing here only so many are
-// remembered.
+// forget lets p go if it means nothing here, and there are too many of those.
+// Under mu.
+func (n *Node) forget(p *peer) {
+	if len(n.peers) > maxStrangers && len(p.wanted) == 0 && p.peering.Forgettable() && p.link.Unused() {
+		delete(n.peers, p.name)
+	}
+}
+
+// free gives the slot of p's peering back: another connection may come.
 func (n *Node) free(p *peer) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	down := p.down
-	p.down = nil
-	if len(n.peers) > maxStrangers && len(p.wanted) == 0 && p.endpoint == "" && !p.dialing && p.link.Unused() {
-		delete(n.peers, p.name)
-	}
-	close(down)
+	p.peering.Free()
+	close(p.free)
+	p.free = nil
+	n.forget(p)
 }
 
 func (n *Node) hello(connection uint64) wire.Hello {
@@ -271,35 +294,41 @@ func (n *Node) down(l *link.Link, cause error) {
 		n.mu.Unlock()
 		return
 	}
-	p.downSince = time.Now()
-	remote := p.remote
-	closed := n.closed
+	var bye *peering.Bye
+	var said *link.ByeError
+	if errors.As(cause, &said) {
+		bye = &peering.Bye{Code: said.Code, Text: said.Text}
+	}
+	loss, lost := p.peering.Ended(time.Now(), bye)
+	remote, closed := p.remote, n.closed
 	n.mu.Unlock()
-	var bye *link.ByeError
-	if errors.As(cause, &bye) && (bye.Code == wire.CodeDone || bye.Code == wire.CodeLost) {
-		// Nobody will come back to these streams.
-		if !closed {
-			n.cfg.Logger.Info("link down", "peer", p.name, "remote", remote, "reason", cause)
-			l.Lose(bye.Text, bye.Code == wire.CodeDone, true)
+	if !closed {
+		level := slog.LevelWarn
+		if loss.Stated {
+			level = slog.LevelInfo
 		}
-		n.mu.Lock()
-		p.downSince = time.Time{}
-		n.mu.Unlock()
-	} else if !closed {
-		n.cfg.Logger.Warn("link down", "peer", p.name, "remote", remote, "reason", cause)
+		n.cfg.Logger.Log(n.ctx, level, "link down", "peer", p.name, "remote", remote, "reason", cause)
+		if lost {
+			n.lose(p, loss)
+		}
 	}
 	n.free(p)
 	n.want(p)
 }
 
-// expired is the peers whose resume window is over. They take no connection
-// until free. Under mu.
-func (n *Node) expired() []*peer {
-	var list []*peer
+// lapse is the end of a peer's resume window.
+type lapse struct {
+	peer *peer
+	loss peering.Loss
+}
+
+// expired is the peers whose resume window is over. Under mu.
+func (n *Node) expired() []lapse {
+	var list []lapse
 	for _, p := range n.peers {
-		if p.down == nil && !p.downSince.IsZero() && time.Since(p.downSince) > n.cfg.ResumeWindow {
-			p.down, p.downSince = make(chan struct{}), time.Time{}
-			list = append(list, p)
+		if loss, over := p.peering.Expired(time.Now(), n.cfg.ResumeWindow); over {
+			p.free = make(chan struct{})
+			list = append(list, lapse{p, loss})
 		}
 	}
 	return list
@@ -315,51 +344,42 @@ func (n *Node) unwant(node, channel string) {
 }
 
 // dials reports whether this node looks for a connection to p: it has consumers
-// for producers there, or streams that are not at their end. Under the node's mu.
-func (p *peer) dials() bool { return len(p.wanted) > 0 || p.link.Receiving() }
+// for producers there, or streams that are not at their end. Under mu.
+func (n *Node) dials(p *peer) bool {
+	return !n.closed && (len(p.wanted) > 0 || p.link.Receiving())
+}
 
 // want starts dialling p if this node wants it and nobody does so already.
 func (n *Node) want(p *peer) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.closed || !p.dials() || p.dialing || p.down != nil || p.endpoint == "" {
-		return
+	if wait, ok := p.peering.StartDialing(n.dials(p), rand.Float64()); ok {
+		n.wg.Add(1)
+		go n.dial(p, wait)
 	}
-	p.dialing = true
-	n.wg.Add(1)
-	go n.dial(p)
 }
 
-// dial tries to reach p until there is a link, or nobody wants one.
-func (n *Node) dial(p *peer) {
+// dial tries to reach p, after a wait, until there is a link or nobody wants
+// one.
+func (n *Node) dial(p *peer, wait time.Duration) {
 	defer n.wg.Done()
-	wait := redialMin
-	n.mu.Lock()
-	polite := p.consumes && n.cfg.Name > p.name && p.connection == 0
-	n.mu.Unlock()
-	if polite {
-		n.pause(deference)
-	}
 	for {
+		n.pause(wait)
 		n.mu.Lock()
-		endpoint := p.endpoint
-		if n.closed || !p.dials() || p.down != nil || endpoint == "" {
-			p.dialing = false
-			n.mu.Unlock()
+		endpoint, ok := p.peering.NextDial(n.dials(p))
+		n.mu.Unlock()
+		if !ok {
 			return
 		}
-		n.mu.Unlock()
-		err := n.dialOnce(p, endpoint)
-		if err != nil && n.ctx.Err() == nil {
+		wait = 0
+		if err := n.dialOnce(p, endpoint); err != nil {
 			n.mu.Lock()
-			p.failures++
-			tell := p.failures == tellFailures && p.down == nil
+			wait = p.peering.DialFailed(rand.Float64())
+			tell := p.peering.Failures() == tellFailures && !p.peering.Taken() && !n.closed
 			n.mu.Unlock()
 			if tell {
 				n.cfg.Logger.Warn("peer cannot be reached, trying on", "peer", p.name, "endpoint", endpoint, "reason", err)
 			}
-			n.pause(rand.N(wait))
-			wait = min(wait*2, redialMax)
 		}
 	}
 }
@@ -386,22 +406,20 @@ func (n *Node) dialOnce(p *peer, endpoint string) error {
 		return err
 	}
 	n.mu.Lock()
-	if p.down != nil {
-		n.mu.Unlock()
+	connection, ok := p.peering.Greet()
+	n.mu.Unlock()
+	if !ok {
 		link.Refuse(conn, wire.CodeDuplicate, "there is a connection already", closePatience)
 		return nil
 	}
-	p.greeting = true
-	own := n.hello(p.connection)
-	n.mu.Unlock()
-	stop := context.AfterFunc(n.ctx, func() { conn.Close() })
-	h, err := link.Greet(conn, own, handshakePatience)
-	stop()
 	defer func() {
 		n.mu.Lock()
-		p.greeting = false
+		p.peering.GreetingOver()
 		n.mu.Unlock()
 	}()
+	stop := context.AfterFunc(n.ctx, func() { conn.Close() })
+	h, err := link.Greet(conn, n.hello(connection), handshakePatience)
+	stop()
 	if err == nil && h.Node != p.name {
 		err = fmt.Errorf("%s answers at %s", h.Node, endpoint)
 	}
@@ -409,7 +427,29 @@ func (n *Node) dialOnce(p *peer, endpoint string) error {
 		conn.Close()
 		return err
 	}
-	return n.install(conn, &h, false)
+	v := n.judgeAnswer(p, conn, &h)
+	if v.Do != peering.Admit {
+		link.Refuse(conn, v.Code, v.Reason, closePatience)
+		return errors.New(v.Reason)
+	}
+	return n.install(p, conn, &h, v, false)
+}
+
+// judgeAnswer decides about a peer that was dialled and has answered.
+func (n *Node) judgeAnswer(p *peer, conn *transport.Conn, h *wire.Hello) peering.Verdict {
+	for word := peering.NotAsked; ; word = n.lookUp(p) {
+		n.mu.Lock()
+		if n.closed {
+			n.mu.Unlock()
+			return closing
+		}
+		v := p.peering.Answered(h, word)
+		n.taken(p, conn, v)
+		n.mu.Unlock()
+		if v.Do != peering.Confirm {
+			return v
+		}
+	}
 }
 
 // selfLink returns the two sides of the node's link to itself: memory instead
