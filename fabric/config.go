@@ -50,7 +50,7 @@ type Config struct {
 // HighWaterMark is the most that a stream may hold, from Send's acceptance to
 // the consumer's having handled it. Either bound is enough to make Send wait.
 type HighWaterMark struct {
-	Bytes    int64 // of message bodies; default 4 MiB
+	Bytes    int64 // of message bodies; default 2 MiB
 	Messages int64 // default 65,536
 }
 
@@ -59,7 +59,7 @@ const (
 	defaultBudget     = 256 << 20
 	defaultMaxMessage = 64 << 20
 	maxMaxMessage     = 1 << 30
-	defaultHighBytes  = 4 << 20
+	defaultHighBytes  = 2 << 20 // what a stream holds stays in the second-level cache
 	defaultHighCount  = 1 << 16
 
 	handshakePatience = 5 * time.Second // for the peer's hello
