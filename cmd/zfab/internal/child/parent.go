@@ -19,7 +19,7 @@ import (
 )
 
 // A Process is a child as its parent sees it. One goroutine at a time may call
-// Hear; any may call Tell, Close and PID.
+// Hear; any may call the other methods.
 type Process struct {
 	name    string
 	command *exec.Cmd
@@ -27,6 +27,9 @@ type Process struct {
 
 	mu sync.Mutex // over in
 	in io.WriteCloser
+
+	pausing sync.Mutex // over pauses and the signals
+	pauses  int
 
 	wait func() error // once
 }
@@ -107,4 +110,26 @@ func (p *Process) Close() error {
 	kill := time.AfterFunc(exitGrace, func() { p.command.Process.Kill() })
 	defer kill.Stop()
 	return p.wait()
+}
+
+// Pause stops the process until resume is called. Pauses of one process add up:
+// it goes on with the last resume.
+func (p *Process) Pause() (resume func(), err error) {
+	p.pausing.Lock()
+	defer p.pausing.Unlock()
+	if p.pauses == 0 {
+		if err := stop(p.command.Process); err != nil {
+			return nil, fmt.Errorf("pausing %s: %w", p.name, err)
+		}
+	}
+	p.pauses++
+	return sync.OnceFunc(p.resume), nil
+}
+
+func (p *Process) resume() {
+	p.pausing.Lock()
+	defer p.pausing.Unlock()
+	if p.pauses--; p.pauses == 0 {
+		proceed(p.command.Process) // one that is gone needs it no more
+	}
 }

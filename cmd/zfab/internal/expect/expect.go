@@ -6,8 +6,8 @@
 //	memory.stream_bytes <= 1MiB
 //	latency.p99_us < 5ms
 //
-// A value is a number, a size, or (for a metric in microseconds or seconds) a
-// duration. There are no conjunctions: a second line says 'and'.
+// A value is a number, a size, or (for a metric in microseconds, milliseconds or
+// seconds) a duration. There are no conjunctions: a second line says 'and'.
 package expect
 
 import (
@@ -80,6 +80,8 @@ func parseValue(metric, text string) (float64, error) {
 		switch {
 		case strings.HasSuffix(metric, "_us"):
 			return float64(d) / float64(time.Microsecond), nil
+		case strings.HasSuffix(metric, "_ms"):
+			return float64(d) / float64(time.Millisecond), nil
 		case metric == "seconds":
 			return d.Seconds(), nil
 		}

@@ -25,8 +25,8 @@ func New(w io.Writer, verbose bool) *slog.Logger {
 }
 
 // Hush lets a logger of New tell errors only, unless it is verbose. It is for
-// the time when the work is done and the nodes close: all of them see the others
-// go, and that is no news.
+// when nodes see others go, and that is no news: links are broken on purpose, or
+// the work is done and all nodes close.
 func Hush(l *slog.Logger) {
 	if h, ok := l.Handler().(handler); ok && h.hush {
 		h.level.Set(slog.LevelError)

@@ -8,7 +8,19 @@ type Metric struct {
 	Value func(*Report) (float64, bool)
 	// SideBySide is set where the metric needs the run without its faults beside it.
 	SideBySide bool
+	// Needs is which faults it is about.
+	Needs Subject
 }
+
+// A Subject is what a metric is about, apart from the run as a whole.
+type Subject string
+
+const (
+	OfRun        Subject = ""
+	OfStalls     Subject = "stall"
+	OfFaults     Subject = "fault of a link or a process"
+	OfBlackholes Subject = "blackhole"
+)
 
 // Metrics are all of them, in the order in which help and errors list them.
 var Metrics = []Metric{
@@ -28,7 +40,17 @@ var Metrics = []Metric{
 	{Name: "latency.p99_us", Help: "99th percentile of latency in microseconds", Value: latency(func(l Latency) float64 { return l.P99 })},
 	{Name: "latency.max_us", Help: "largest latency in microseconds", Value: latency(func(l Latency) float64 { return l.Max })},
 	{Name: "seconds", Help: "length of the run", Value: always(func(r *Report) float64 { return r.Seconds })},
-	{Name: "stall.throughput_ratio", Help: "throughput of the consumers that were not stalled, to the same without the stall", Value: ratio, SideBySide: true},
+	{Name: "stall.throughput_ratio", Help: "throughput of the consumers that were not stalled, to the same without the stall", Value: ratio, SideBySide: true, Needs: OfStalls},
+	{Name: "faults.occurrences", Help: "faults of links and processes that came", Value: ofFaults(func(f *Faults) float64 { return float64(f.Occurrences) }), Needs: OfFaults},
+	{Name: "faults.hit", Help: "those that met messages in flight: accepted and not acknowledged", Value: ofFaults(func(f *Faults) float64 { return float64(f.Hit) }), Needs: OfFaults},
+	{Name: "faults.hit_ratio", Help: "the same, as a part of all that came", Value: ofFaults(func(f *Faults) float64 { return f.HitRatio }), Needs: OfFaults},
+	{Name: "faults.unrecovered", Help: "those after which a stream with messages in flight did not go on", Value: ofFaults(func(f *Faults) float64 { return float64(f.Unrecovered) }), Needs: OfFaults},
+	{Name: "faults.throughput_ratio", Help: "throughput, to that of the same run without faults beside it", Value: faultsRatio, SideBySide: true, Needs: OfFaults},
+	{Name: "recovery.p50_ms", Help: "median time in milliseconds from a fault's end until all streams it hit went on", Value: quantile(recoveryOf, p50), Needs: OfFaults},
+	{Name: "recovery.p99_ms", Help: "its 99th percentile", Value: quantile(recoveryOf, p99), Needs: OfFaults},
+	{Name: "recovery.max_ms", Help: "the largest", Value: quantile(recoveryOf, most), Needs: OfFaults},
+	{Name: "detection.max_ms", Help: "the longest time in milliseconds until both ends had given up a connection that was black-holed", Value: quantile(detectionOf, most), Needs: OfBlackholes},
+	{Name: "errors", Help: "errors that producers and consumers got", Value: always(func(r *Report) float64 { return float64(r.Errors) })},
 	{Name: "memory.peak_bytes", Help: "memory in use by the nodes' processes at its peak", Value: always(func(r *Report) float64 { return float64(r.Memory.PeakBytes) })},
 	{Name: "memory.stream_bytes", Help: "the most that one stream held at its producer's end", Value: always(func(r *Report) float64 { return float64(r.Memory.StreamBytes) })},
 }
@@ -64,3 +86,34 @@ func ratio(r *Report) (float64, bool) {
 	}
 	return *r.Stall.ThroughputRatio, true
 }
+
+func ofFaults(value func(*Faults) float64) func(*Report) (float64, bool) {
+	return func(r *Report) (float64, bool) {
+		if r.Faults == nil || r.Faults.Occurrences == 0 {
+			return 0, false
+		}
+		return value(r.Faults), true
+	}
+}
+
+func faultsRatio(r *Report) (float64, bool) {
+	if r.Faults == nil || r.Faults.ThroughputRatio == nil {
+		return 0, false
+	}
+	return *r.Faults.ThroughputRatio, true
+}
+
+func quantile(of func(*Faults) Quantiles, which func(Quantiles) float64) func(*Report) (float64, bool) {
+	return func(r *Report) (float64, bool) {
+		if r.Faults == nil || of(r.Faults).Count == 0 {
+			return 0, false
+		}
+		return which(of(r.Faults)), true
+	}
+}
+
+func recoveryOf(f *Faults) Quantiles  { return f.Recovery }
+func detectionOf(f *Faults) Quantiles { return f.Detection }
+func p50(q Quantiles) float64         { return q.P50 }
+func p99(q Quantiles) float64         { return q.P99 }
+func most(q Quantiles) float64        { return q.Max }

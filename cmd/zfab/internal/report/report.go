@@ -17,7 +17,9 @@ type Report struct {
 	Streams    int        `json:"streams"` // flows from one producer to one consumer
 	Throughput Throughput `json:"throughput"`
 	Latency    Latency    `json:"latency"`
-	Stall      *Stall     `json:"stall,omitempty"` // only where a stall was measured
+	Stall      *Stall     `json:"stall,omitempty"`  // only where a stall was measured
+	Faults     *Faults    `json:"faults,omitempty"` // only where the file has some
+	Errors     int        `json:"errors"`           // that workers got from the fabric
 	Memory     Memory     `json:"memory"`
 
 	Channels     []Channel     `json:"channels"`

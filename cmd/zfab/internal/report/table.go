@@ -26,6 +26,7 @@ func (r *Report) WriteTable(w io.Writer) error {
 		fmt.Fprintf(t, "during the stall\t%s messages/s to the others%s\n", units.Count(r.Stall.Others), r.Stall.ratioText())
 	}
 	fmt.Fprintln(t)
+	r.writeFaults(t)
 	r.writeChannels(t)
 	r.writeExpectations(t)
 	for _, p := range r.Problems {

@@ -3,10 +3,12 @@ package runner
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync"
 	"time"
 
+	"github.com/zfab/zfab/cmd/zfab/internal/topology"
 	"github.com/zfab/zfab/fabric/directory"
 )
 
@@ -59,14 +61,19 @@ func firstCause(errs []error) error {
 	return errors.Join(errs...)
 }
 
-func (e *embeddedCluster) run(ctx context.Context, start time.Time) ([]Result, []string) {
+func (e *embeddedCluster) start(at time.Time) {
+	for _, m := range e.members {
+		m.clock = clock{at}
+	}
+}
+
+func (e *embeddedCluster) run(ctx context.Context) ([]Result, []string) {
 	var all sync.WaitGroup
 	results := make([]Result, len(e.members))
 	for i, m := range e.members {
-		c := clock{start}
 		all.Go(func() {
-			if c.until(ctx, 0) {
-				results[i] = m.run(ctx, c)
+			if m.clock.until(ctx, 0) {
+				results[i] = m.run(ctx)
 			}
 		})
 	}
@@ -87,6 +94,22 @@ func (e *embeddedCluster) received() uint64 {
 	}
 	return n
 }
+
+func (e *embeddedCluster) answer(ctx context.Context, node int, q question) (*sight, error) {
+	for _, m := range e.members {
+		if m.spec.Node == node {
+			return m.answer(ctx, q)
+		}
+	}
+	return nil, fmt.Errorf("no node %s", topology.NodeName(node))
+}
+
+// pause is for processes; possible has refused it.
+func (e *embeddedCluster) pause(int) (func(), error) {
+	return nil, errors.ErrUnsupported
+}
+
+func (e *embeddedCluster) directory() directory.Service { return e.registry }
 
 func (e *embeddedCluster) sockets() (int, bool) { return 0, false }
 

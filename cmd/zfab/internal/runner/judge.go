@@ -19,21 +19,10 @@ func judge(runs []*oneRun, kind Kind) *report.Report {
 		Doubts:   []string{},
 		Channels: []report.Channel{}, Expectations: []report.Expectation{},
 	}
-	overall := newLatency()
-	bytes := uint64(0)
-	for _, c := range main.topology.Channels {
-		channel, seconds, share := judgeChannel(main, c)
-		bytes += share.bytes
-		overall.merge(share.latency)
-		r.Seconds = max(r.Seconds, seconds)
-		r.Messages.Add(channel.Messages)
-		r.Streams += channel.Streams
-		r.Channels = append(r.Channels, channel)
-	}
-	r.Throughput = throughput(r.Messages.Received, bytes, r.Seconds)
-	r.Latency = overall.report()
+	judgeChannels(main, r)
 	for _, n := range main.results {
 		r.Problems = append(r.Problems, n.Problems...)
+		r.Errors += len(n.Problems)
 		r.Memory.PeakBytes += n.Memory
 		r.Memory.StreamBytes = max(r.Memory.StreamBytes, n.Stream)
 	}
@@ -45,11 +34,34 @@ func judge(runs []*oneRun, kind Kind) *report.Report {
 		r.Problems = append(r.Problems, fmt.Sprintf("the nodes tell of %d links, the operating system of %d connections between them", r.Links.Open, *s))
 	}
 	judgeStalls(runs, r)
+	judgeFaults(main, r)
+	if len(runs) > 1 {
+		beside := &report.Report{}
+		judgeChannels(runs[1], beside)
+		compareThroughput(r.Throughput, beside.Throughput, r.Faults)
+	}
 	for _, e := range main.topology.Expect {
 		r.Expectations = append(r.Expectations, e.Judge(r))
 	}
 	r.Judge()
 	return r
+}
+
+// judgeChannels fills in what the report says of channels, and of all together.
+func judgeChannels(run *oneRun, r *report.Report) {
+	overall := newLatency()
+	bytes := uint64(0)
+	for _, c := range run.topology.Channels {
+		channel, seconds, share := judgeChannel(run, c)
+		bytes += share.bytes
+		overall.merge(share.latency)
+		r.Seconds = max(r.Seconds, seconds)
+		r.Messages.Add(channel.Messages)
+		r.Streams += channel.Streams
+		r.Channels = append(r.Channels, channel)
+	}
+	r.Throughput = throughput(r.Messages.Received, bytes, r.Seconds)
+	r.Latency = overall.report()
 }
 
 // maxProblems bounds the report: when a node dies, every worker has a problem.

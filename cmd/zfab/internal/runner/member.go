@@ -23,6 +23,7 @@ type member struct {
 	senders   []*sender
 	idle      []*patterns.ExchangeProducer // of channels without a load
 	usage     usage
+	clock     clock // set when the run starts
 
 	mu       sync.Mutex
 	problems []string
@@ -32,7 +33,10 @@ type member struct {
 // nodes have theirs.
 func openMember(ctx context.Context, spec Spec, dir directory.Service, logger *slog.Logger) (*member, error) {
 	name := topology.NodeName(spec.Node)
-	node, err := fabric.Open(ctx, fabric.Config{Name: name, Directory: dir, MaxMessage: int(topology.MaxMessage), Logger: logger})
+	node, err := fabric.Open(ctx, fabric.Config{
+		Name: name, Directory: reroute(dir, spec.Via), MaxMessage: int(topology.MaxMessage), Logger: logger,
+		HeartbeatInterval: spec.Heartbeat.Interval, HeartbeatTimeout: spec.Heartbeat.Timeout,
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -109,9 +113,10 @@ func (m *member) stalls(c topology.Consumer) bool {
 	return false
 }
 
-// run is the run of this node, from the start that the clock tells until all of
+// run is the run of this node, from the start that m.clock tells until all of
 // its workers ended, or ctx did.
-func (m *member) run(ctx context.Context, c clock) Result {
+func (m *member) run(ctx context.Context) Result {
+	c := m.clock
 	var workers, attendants sync.WaitGroup
 	until, stop := context.WithCancel(ctx)
 	line := newTimeline(m.spec.Faults, m.receivers, m.local, c)

@@ -31,6 +31,10 @@ type nodeProcess struct {
 	err       error     // why words was closed
 	listening sync.WaitGroup
 	received  atomic.Uint64
+
+	mu      sync.Mutex
+	asked   uint64                // questions so far
+	waiting map[uint64]chan *word // for answers, by question; nil once there will be none
 }
 
 func newProcessCluster(specs []Spec, o Options) *processCluster {
@@ -50,7 +54,7 @@ func (p *processCluster) open(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		n := &nodeProcess{Process: process, words: make(chan word, 2)}
+		n := &nodeProcess{Process: process, words: make(chan word, 2), waiting: make(map[uint64]chan *word)}
 		n.listening.Go(n.listen)
 		p.nodes = append(p.nodes, n)
 		if err := n.Tell(order{Spec: &spec}); err != nil {
@@ -67,22 +71,75 @@ func (p *processCluster) open(ctx context.Context) error {
 
 // listen hears what the child says until it ends.
 func (n *nodeProcess) listen() {
+	defer n.forget()
 	defer close(n.words)
+	said := 0
 	for {
-		var w word
-		if n.err = n.Hear(&w); n.err != nil {
+		w := new(word)
+		if n.err = n.Hear(w); n.err != nil {
 			return
 		}
-		if w.Received != nil {
+		switch {
+		case w.Received != nil:
 			n.received.Store(*w.Received)
-			continue
-		}
-		n.words <- w
-		if w.Failed != "" || w.Result != nil {
-			n.err = errors.New("said its last already")
-			return
+		case w.Answer != 0:
+			n.answered(w)
+		case said < cap(n.words):
+			said++
+			n.words <- *w
 		}
 	}
+}
+
+// answer asks the child.
+func (n *nodeProcess) answer(ctx context.Context, q question) (*sight, error) {
+	came := make(chan *word, 1)
+	n.mu.Lock()
+	if n.waiting == nil {
+		n.mu.Unlock()
+		return nil, n.err
+	}
+	n.asked++
+	id := n.asked
+	n.waiting[id] = came
+	n.mu.Unlock()
+	defer func() {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		delete(n.waiting, id)
+	}()
+	if err := n.Tell(order{Ask: id, Question: &q}); err != nil {
+		return nil, err
+	}
+	select {
+	case w := <-came:
+		if w == nil {
+			return nil, n.err
+		}
+		return w.Sight, nil
+	case <-ctx.Done():
+		n.Tell(order{Drop: id}) // one that is gone has dropped it
+		return nil, ctx.Err()
+	}
+}
+
+func (n *nodeProcess) answered(w *word) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if came := n.waiting[w.Answer]; came != nil {
+		came <- w
+		delete(n.waiting, w.Answer)
+	}
+}
+
+// forget ends the waiting for answers.
+func (n *nodeProcess) forget() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, came := range n.waiting {
+		close(came)
+	}
+	n.waiting = nil
 }
 
 func (n *nodeProcess) waitReady(ctx context.Context) error {
@@ -102,6 +159,20 @@ func (n *nodeProcess) waitReady(ctx context.Context) error {
 	}
 }
 
+func (p *processCluster) start(at time.Time) {
+	for _, n := range p.nodes {
+		n.Tell(order{Start: at.UnixNano()}) // one that is gone is found in run
+	}
+}
+
+func (p *processCluster) answer(ctx context.Context, node int, q question) (*sight, error) {
+	return p.nodes[node-1].answer(ctx, q)
+}
+
+func (p *processCluster) pause(node int) (func(), error) { return p.nodes[node-1].Pause() }
+
+func (p *processCluster) directory() directory.Service { return p.registry }
+
 // stopGrace is how long children have to tell their results after they were
 // told to stop.
 const stopGrace = 5 * time.Second
@@ -109,7 +180,7 @@ const stopGrace = 5 * time.Second
 // run waits for the result of every node. When the time is over, and when a
 // process ends without a result, the others are told to stop: nothing can
 // complete any more.
-func (p *processCluster) run(ctx context.Context, start time.Time) ([]Result, []string) {
+func (p *processCluster) run(ctx context.Context) ([]Result, []string) {
 	overdue, giveUp := context.WithCancel(context.Background())
 	defer giveUp()
 	stop := sync.OnceFunc(func() {
@@ -121,7 +192,6 @@ func (p *processCluster) run(ctx context.Context, start time.Time) ([]Result, []
 	defer context.AfterFunc(ctx, stop)()
 	ends := make(chan end, len(p.nodes))
 	for _, n := range p.nodes {
-		n.Tell(order{Start: start.UnixNano()})
 		go n.await(overdue, ends)
 	}
 	var results []Result

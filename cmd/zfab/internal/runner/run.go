@@ -6,12 +6,15 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
+	"github.com/zfab/zfab/cmd/zfab/internal/faultproxy"
 	"github.com/zfab/zfab/cmd/zfab/internal/logs"
 	"github.com/zfab/zfab/cmd/zfab/internal/report"
 	"github.com/zfab/zfab/cmd/zfab/internal/topology"
+	"github.com/zfab/zfab/fabric/directory"
 )
 
 // Kind names what holds the nodes.
@@ -46,9 +49,17 @@ const openTimeout = 60 * time.Second
 type cluster interface {
 	// open returns when every node is ready to start.
 	open(ctx context.Context) error
-	// run starts all nodes at one moment of the wall clock and returns when all
-	// have told their results. Those of nodes that did not are missing.
-	run(ctx context.Context, start time.Time) ([]Result, []string)
+	// start tells all nodes at which moment they start.
+	start(at time.Time)
+	// run returns when all nodes have told their results. Those of nodes that did
+	// not are missing.
+	run(ctx context.Context) ([]Result, []string)
+	// answer asks a node, counted from 1, after start and until close.
+	answer(ctx context.Context, node int, q question) (*sight, error)
+	// pause stops a node until resume is called; an error if it is not there.
+	pause(node int) (resume func(), err error)
+	// directory is where the nodes are registered.
+	directory() directory.Service
 	received() uint64
 	// sockets is the number of connections between the nodes' processes, by the
 	// operating system's word; false where it cannot be told.
@@ -58,16 +69,24 @@ type cluster interface {
 }
 
 func newRun(t *topology.Topology, o Options, harmless bool) *oneRun {
-	specs := specs(t, o.Plant, harmless)
+	r := &oneRun{topology: t, specs: specs(t, o.Plant, harmless), harmless: harmless}
 	if o.Kind == Process {
-		return &oneRun{topology: t, cluster: newProcessCluster(specs, o)}
+		r.cluster = newProcessCluster(r.specs, o)
+	} else {
+		r.cluster = newEmbeddedCluster(r.specs, o)
 	}
-	return &oneRun{topology: t, cluster: newEmbeddedCluster(specs, o)}
+	return r
 }
 
 // Run runs a topology and reports. An error means that there is nothing to
 // report: the nodes could not be opened, or ctx ended.
 func Run(ctx context.Context, t *topology.Topology, o Options) (*report.Report, error) {
+	if err := possible(t, o.Kind); err != nil {
+		return nil, err
+	}
+	if breaksLinks(t.Faults) {
+		logs.Hush(o.Logger)
+	}
 	runs := []*oneRun{newRun(t, o, false)}
 	if t.SideBySide {
 		runs = append(runs, newRun(t, o, true))
@@ -75,7 +94,7 @@ func Run(ctx context.Context, t *topology.Topology, o Options) (*report.Report, 
 	defer func() {
 		logs.Hush(o.Logger)
 		for _, r := range runs {
-			r.cluster.close()
+			r.close()
 		}
 	}()
 	if err := each(runs, func(r *oneRun) error { return r.open(ctx) }); err != nil {
@@ -96,30 +115,102 @@ func Run(ctx context.Context, t *topology.Topology, o Options) (*report.Report, 
 	return judge(runs, o.Kind), nil
 }
 
+// possible refuses faults that a runner cannot make.
+func possible(t *topology.Topology, kind Kind) error {
+	for _, f := range t.Faults {
+		if f.Kind == topology.Kill {
+			return t.Refuse(f, "no runner can kill a node yet")
+		}
+		if kind == Embedded && f.Kind.OfProcess() {
+			return t.Refuse(f, "the %s runner has all nodes in one process and cannot %s one of them: use --runner %s", kind, f.Kind, Process)
+		}
+	}
+	return nil
+}
+
+// breaksLinks reports whether nodes will see links go, as they are meant to.
+func breaksLinks(faults []topology.Fault) bool {
+	return slices.ContainsFunc(faults, func(f topology.Fault) bool { return f.Kind != topology.Stall })
+}
+
 // startDelay is the time for the word to start to reach every node.
 const startDelay = 100 * time.Millisecond
 
 // A oneRun is a topology with its cluster and what came of it.
 type oneRun struct {
 	topology *topology.Topology
+	specs    []Spec
 	cluster  cluster
+	harmless bool              // no fault happens
+	proxy    *faultproxy.Proxy // nil where no fault is one of links
 	results  []Result
 	problems []string
+	events   [][]event // by fault
 	sockets  *int
 }
 
 func (r *oneRun) open(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
+	if pairs := proxied(r.topology); len(pairs) > 0 {
+		proxy, err := faultproxy.Listen(pairs, r.endpoint)
+		if err != nil {
+			return err
+		}
+		r.proxy = proxy
+		for i := range r.specs {
+			r.specs[i].Via = proxy.Endpoints(topology.NodeName(r.specs[i].Node))
+		}
+	}
 	return r.cluster.open(ctx)
 }
 
+// endpoint is where a node really is.
+func (r *oneRun) endpoint(ctx context.Context, node string) (string, error) {
+	info, err := r.cluster.directory().Node(ctx, node)
+	return info.Endpoint, err
+}
+
+// recoveryGrace is how long after the end of the load faults may take to recover.
+const recoveryGrace = 10 * time.Second
+
 func (r *oneRun) run(ctx context.Context, start time.Time) error {
-	r.results, r.problems = r.cluster.run(ctx, start)
-	if n, ok := r.cluster.sockets(); ok {
+	r.cluster.start(start)
+	finish := r.inject(ctx, start)
+	r.results, r.problems = r.cluster.run(ctx)
+	finish()
+	if n, ok := r.cluster.sockets(); ok && r.proxy == nil {
 		r.sockets = &n
 	}
 	return nil
+}
+
+// inject makes faults happen until the function that it returns is called, which
+// waits for the last of them.
+func (r *oneRun) inject(ctx context.Context, start time.Time) (finish func()) {
+	if r.harmless {
+		return func() {}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	in := newInjector(r.topology, r.cluster, r.proxy, clock{start})
+	ended := make(chan struct{})
+	var injecting sync.WaitGroup
+	injecting.Go(func() { in.run(ctx, ended) })
+	return func() {
+		defer cancel()
+		close(ended)
+		defer time.AfterFunc(recoveryGrace, cancel).Stop()
+		injecting.Wait()
+		r.events = in.events
+	}
+}
+
+// close ends the nodes before their proxies, so that they can take leave.
+func (r *oneRun) close() {
+	r.cluster.close()
+	if r.proxy != nil {
+		r.proxy.Close()
+	}
 }
 
 // each does the same for all runs at once.

@@ -39,7 +39,10 @@ type Spec struct {
 	Harmless bool  `json:"harmless,omitempty"`
 	Plant    Plant `json:"plant,omitempty"`
 	// Directory is the address of the directory; empty where it is in the process.
-	Directory string `json:"directory,omitempty"`
+	Directory string             `json:"directory,omitempty"`
+	Heartbeat topology.Heartbeat `json:"heartbeat"`
+	// Via is where the node finds peers whose links go through proxies, by name.
+	Via map[string]string `json:"via,omitempty"`
 }
 
 // A Plant breaks one message on purpose, so that it can be seen that a run
@@ -65,7 +68,7 @@ const plantedAt = 1
 func specs(t *topology.Topology, plant Plant, harmless bool) []Spec {
 	all := make([]Spec, t.Nodes)
 	for i := range all {
-		all[i] = Spec{Node: i + 1, Nodes: t.Nodes, Channels: t.Channels, Loads: t.Loads, Faults: t.Faults, Plant: plant, Harmless: harmless}
+		all[i] = Spec{Node: i + 1, Nodes: t.Nodes, Channels: t.Channels, Loads: t.Loads, Faults: t.Faults, Plant: plant, Harmless: harmless, Heartbeat: t.Heartbeat}
 	}
 	return all
 }

@@ -3,6 +3,7 @@ package topology
 import (
 	"bytes"
 	"io"
+	"math"
 	"os"
 	"slices"
 	"strconv"
@@ -36,6 +37,7 @@ func ReadFile(name string) (*Topology, error) {
 // Parse reads and checks text. name stands for the file in errors.
 func Parse(name string, text []byte) (*Topology, error) {
 	b := &builder{problems: problems{lines: strings.Split(string(text), "\n")}}
+	b.t.file = name
 	if len(text) > MaxFile {
 		b.add(nil, "the file is larger than %s", units.Size(MaxFile))
 		return nil, b.err(name)
@@ -84,13 +86,14 @@ func (b *builder) root(text []byte) ast.Node {
 // build reads the sections first and then builds them in the order in which
 // they depend on each other, whatever their order in the file.
 func (b *builder) build(root ast.Node) {
-	var version, name, sideBySide scalar
+	var version, name, sideBySide, seed scalar
 	var nodes, channels, load, faults, expectations ast.Node
 	section := func(name string, n *ast.Node) field { return field{name, func(v ast.Node) { *n = v }} }
 	b.mapping(root, "a topology",
 		b.scalarField("zfab", &version), b.scalarField("name", &name),
 		section("nodes", &nodes), section("channels", &channels), section("load", &load),
-		section("faults", &faults), section("expect", &expectations), b.scalarField("side_by_side", &sideBySide))
+		section("faults", &faults), section("expect", &expectations), b.scalarField("side_by_side", &sideBySide),
+		b.scalarField("seed", &seed))
 
 	top := start(root)
 	if !version.set() {
@@ -100,6 +103,10 @@ func (b *builder) build(root ast.Node) {
 	}
 	b.t.Name = b.name(name, top, "the topology")
 	b.t.SideBySide = b.bool(sideBySide, "side_by_side")
+	b.t.Seed = defaultSeed
+	if seed.set() {
+		b.t.Seed = uint64(b.count(seed, top, "seed", 0, math.MaxInt))
+	}
 	b.buildNodes(nodes, top)
 	b.buildChannels(channels, top)
 	b.buildLoads(load)
@@ -107,17 +114,44 @@ func (b *builder) build(root ast.Node) {
 	b.buildExpectations(expectations)
 }
 
+// defaultSeed is that of a file without one: it makes the same choices each time, too.
+const defaultSeed = 1
+
 func (b *builder) buildNodes(n ast.Node, top *token.Token) {
 	if n == nil {
 		b.add(top, "no field nodes: say how many, like `nodes: {count: 8}`")
 		return
 	}
-	var count scalar
-	b.mapping(n, "nodes", b.scalarField("count", &count))
+	var count, interval, timeout scalar
+	b.mapping(n, "nodes", b.scalarField("count", &count),
+		b.scalarField("heartbeat_interval", &interval), b.scalarField("heartbeat_timeout", &timeout))
 	if !isMapping(n) {
 		return
 	}
 	b.t.Nodes = b.count(count, start(n), "count", 1, MaxNodes)
+	b.buildHeartbeat(interval, timeout)
+}
+
+// buildHeartbeat reads both of its fields or none: a timeout has to fit its interval.
+func (b *builder) buildHeartbeat(interval, timeout scalar) {
+	switch {
+	case !interval.set() && !timeout.set():
+		return
+	case !interval.set():
+		b.add(timeout.at, "heartbeat_timeout without heartbeat_interval: give both")
+		return
+	case !timeout.set():
+		b.add(interval.at, "heartbeat_interval without heartbeat_timeout: give both")
+		return
+	}
+	h := Heartbeat{
+		Interval: b.duration(interval, nil, "heartbeat_interval", 10*time.Millisecond),
+		Timeout:  b.duration(timeout, nil, "heartbeat_timeout", 30*time.Millisecond),
+	}
+	if h.Timeout > 0 && h.Timeout < 3*h.Interval {
+		b.add(timeout.at, "heartbeat_timeout is %s: give at least three heartbeat_intervals, %s", h.Timeout, 3*h.Interval)
+	}
+	b.t.Heartbeat = h
 }
 
 func (b *builder) buildChannels(n ast.Node, top *token.Token) {
@@ -186,13 +220,17 @@ func (b *builder) buildExpectations(n ast.Node) {
 
 // unmeasurable says what a metric lacks to be measured in this run.
 func (b *builder) unmeasurable(m report.Metric) string {
+	about := map[report.Subject]func(FaultKind) bool{
+		report.OfRun:        func(FaultKind) bool { return true },
+		report.OfStalls:     func(k FaultKind) bool { return k == Stall },
+		report.OfFaults:     func(k FaultKind) bool { return k.OfNetwork() || k.OfProcess() },
+		report.OfBlackholes: func(k FaultKind) bool { return k == Blackhole },
+	}[m.Needs]
 	switch {
-	case !m.SideBySide:
-		return ""
-	case !b.t.SideBySide:
+	case m.Needs != report.OfRun && !b.t.Has(about):
+		return "add a " + string(m.Needs)
+	case m.SideBySide && !b.t.SideBySide:
 		return "add `side_by_side: true` to run the same without the fault beside it"
-	case len(b.t.Faults) == 0:
-		return "add a fault of the kind stall"
 	}
 	return ""
 }

@@ -68,16 +68,22 @@ type problems struct {
 }
 
 func (p *problems) add(at *token.Token, format string, args ...any) {
-	problem := Problem{Message: fmt.Sprintf(format, args...)}
+	problem := p.place(at)
+	problem.Message = fmt.Sprintf(format, args...)
+	if len(p.found) < maxProblems {
+		p.found = append(p.found, problem)
+	}
+}
+
+// place is a problem at a token that has no message yet.
+func (p *problems) place(at *token.Token) (problem Problem) {
 	if at != nil && at.Position != nil {
 		problem.Line, problem.Column = at.Position.Line, at.Position.Column
 		if problem.Line >= 1 && problem.Line <= len(p.lines) {
 			problem.Source = strings.TrimRight(p.lines[problem.Line-1], "\r")
 		}
 	}
-	if len(p.found) < maxProblems {
-		p.found = append(p.found, problem)
-	}
+	return problem
 }
 
 // addSyntax takes over what the YAML library found wrong.

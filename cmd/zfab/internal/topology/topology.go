@@ -2,13 +2,14 @@
 // channels), the load, the faults and what is expected, all in one.
 //
 // A file is strict YAML. It is read in two steps: node.go and problem.go turn
-// the YAML into fields that know where they stand, and build.go, load.go and
-// fault.go turn those into a Topology and check one part against another. All
+// the YAML into fields that know where they stand, and build.go, load.go,
+// fault.go and target.go turn those into a Topology and check one part against another. All
 // problems of a file are told at once, each with its line and what to do.
 package topology
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/zfab/zfab/cmd/zfab/internal/expect"
@@ -26,6 +27,9 @@ const (
 	MaxStreams = 4 << 20
 	MaxMessage = 64 * units.MiB // the fabric's own default maximum
 	MinMessage = 32 * units.Byte
+	MaxProxied = 64 // nodes with faults of all or random links: a proxy listens for each ordered pair
+	MaxTimes   = 1 << 20
+	MaxDelay   = 10 * time.Second
 )
 
 // A Topology is a file that has been read and checked.
@@ -39,6 +43,17 @@ type Topology struct {
 	// SideBySide runs the same beside itself without the faults, at the same
 	// time, so that what a fault costs can be measured.
 	SideBySide bool
+	// Seed makes what faults pick at random the same in every run.
+	Seed uint64
+	// Heartbeat is how nodes look after their links; zeros are the fabric's defaults.
+	Heartbeat Heartbeat
+
+	file string
+}
+
+// A Heartbeat is what a node's configuration says of it.
+type Heartbeat struct {
+	Interval, Timeout time.Duration
 }
 
 // A Channel is one flow that producers and consumers meet on.
@@ -54,11 +69,17 @@ type Channel struct {
 // A Pattern is how a channel's producers and consumers meet.
 type Pattern string
 
-// Exchange is all to all: every producer has a stream to every consumer.
-const Exchange Pattern = "exchange"
+const (
+	// Exchange is all to all: every producer has a stream to every consumer, and
+	// each consumer ends when all producers have finished. Who takes part is fixed.
+	Exchange Pattern = "exchange"
+	// OpenExchange is all to all where nodes may go and come back: producers send
+	// to whatever consumers there are.
+	OpenExchange Pattern = "open-exchange"
+)
 
 // Patterns are those that are known.
-var Patterns = []Pattern{Exchange}
+var Patterns = []Pattern{Exchange, OpenExchange}
 
 // A Load is what the producers of one channel send.
 type Load struct {
@@ -85,18 +106,68 @@ var Spreads = []Spread{Addressed, Keyed, All}
 // A Fault is what goes wrong on purpose. Kind says which of the fields below
 // its times have a meaning.
 type Fault struct {
-	Kind FaultKind
-	At   time.Duration // after the start of the load
-	For  time.Duration
+	Kind   FaultKind
+	Target string        // as the file has it
+	At     time.Duration // after the start of the load
+	// For and ForMost bound how long it lasts; they are equal where the file
+	// gives no range. 0: to the end of the run, or nothing that lasts.
+	For, ForMost time.Duration
+	Every        time.Duration // 0: it comes once
+	Until        time.Duration // after the start of the load; 0: to the load's end, or Times
+	Times        int           // 0: no bound
 
-	Consumer Consumer // Stall: it does not read meanwhile
+	Consumer       Consumer      // Stall: it does not read meanwhile
+	Link           Link          // Cut, Blackhole, Delay, Rate
+	Amount         time.Duration // Delay: on the way in one direction
+	BytesPerSecond units.Size    // Rate: in one direction
+	Node           int           // Kill, Pause: 1-based; 0: each occurrence picks one
+	RestartAfter   time.Duration // Kill
+
+	place Problem // of the target
 }
+
+// String is the fault as the file names it, like `cut n1-n2`.
+func (f Fault) String() string { return string(f.Kind) + " " + f.Target }
 
 // FaultKind names a fault as the file does.
 type FaultKind string
 
-// Stall keeps one consumer from reading.
-const Stall FaultKind = "stall"
+const (
+	Stall     FaultKind = "stall"     // one consumer does not read
+	Cut       FaultKind = "cut"       // a link's connection is reset in the middle of a record
+	Blackhole FaultKind = "blackhole" // a link carries nothing, one way or both, and nobody is told
+	Delay     FaultKind = "delay"     // a link takes longer
+	Rate      FaultKind = "rate"      // a link carries so many bytes per second
+	Kill      FaultKind = "kill"      // a node's process is killed (SIGKILL), and another one started
+	Pause     FaultKind = "pause"     // a node's process is stopped and continued (SIGSTOP, SIGCONT)
+)
+
+// OfNetwork reports whether the fault is one of links.
+func (k FaultKind) OfNetwork() bool {
+	return k == Cut || k == Blackhole || k == Delay || k == Rate
+}
+
+// OfProcess reports whether the fault is one of a node's process.
+func (k FaultKind) OfProcess() bool { return k == Kill || k == Pause }
+
+// A Link is the pair of nodes whose link a fault is about, or one direction of it.
+type Link struct {
+	From, To int // 1-based; 0 with Any and All
+	OneWay   bool
+	Any      bool // each occurrence picks one
+	All      bool
+}
+
+// Has reports whether the topology has a fault of which is holds.
+func (t *Topology) Has(is func(FaultKind) bool) bool {
+	return slices.ContainsFunc(t.Faults, func(f Fault) bool { return is(f.Kind) })
+}
+
+// Refuse is the error for a fault that is well formed and cannot be in this run.
+func (t *Topology) Refuse(f Fault, format string, args ...any) error {
+	f.place.Message = fmt.Sprintf(format, args...)
+	return &Error{File: t.file, Problems: []Problem{f.place}}
+}
 
 // A Consumer names one consumer of a channel.
 type Consumer struct {

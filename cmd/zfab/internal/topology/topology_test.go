@@ -33,12 +33,16 @@ func TestParse(t *testing.T) {
 	if len(got.Expect) != 2 || got.Expect[0].String() != "lost == 0" || got.Expect[1].String() != "links <= 28" {
 		t.Errorf("expectations %v", got.Expect)
 	}
-	got.Expect = nil
+	got.Expect, got.Faults[0].place = nil, Problem{}
 	want := &Topology{
 		Name: "exchange", Nodes: 8,
 		Channels: []Channel{{Name: "scores", Pattern: Exchange, Producers: 4, Consumers: 4, HighWaterMark: units.MiB}},
 		Loads:    []Load{{Channel: "scores", Messages: 50000, Size: 64, Spread: Addressed}},
-		Faults:   []Fault{{Kind: Stall, At: 500 * time.Millisecond, For: 2 * time.Second, Consumer: Consumer{"scores", 3, 1}}},
+		Faults: []Fault{{
+			Kind: Stall, Target: "scores/n3/1", At: 500 * time.Millisecond, For: 2 * time.Second, ForMost: 2 * time.Second,
+			Consumer: Consumer{"scores", 3, 1},
+		}},
+		Seed: 1, file: "good.yaml",
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
@@ -133,8 +137,8 @@ func TestProblems(t *testing.T) {
 		"bad rate":                {"size: 64B", "size: 64B, rate: 0", "6:59", "a number above 0"},
 		"bad spread":              {"size: 64B", "size: 64B, spread: random", "6:61", `unknown spread "random"; known are: addressed, keyed, all`},
 		"two loads":               {"load: {channel: scores, messages: 50000, size: 64B}", "load:\n - {channel: scores, messages: 5, size: 64B}\n - {channel: scores, messages: 5, size: 64B}", "8:14", "has a load already"},
-		"unknown fault":           {"stall: scores/n3/1", "melt: scores/n3/1", "8:26", `unknown field "melt" in a fault; known are: at, for, stall`},
-		"fault of no kind":        {", stall: scores/n3/1", "", "8:5", "a fault of no kind; known are: stall"},
+		"unknown fault":           {"stall: scores/n3/1", "melt: scores/n3/1", "8:26", `unknown field "melt" in a fault; known are: at, for, every, until, times, stall, cut, blackhole`},
+		"fault of no kind":        {", stall: scores/n3/1", "", "8:5", "a fault of no kind; known are: stall, cut"},
 		"no at":                   {"at: 500ms, ", "", "8:5", "no field at: give a duration"},
 		"bad duration":            {"500ms", "500", "8:10", `at is "500": give a duration with its unit`},
 		"channel of the fault":    {"stall: scores/", "stall: score/", "8:33", `unknown channel "score"`},
@@ -142,6 +146,12 @@ func TestProblems(t *testing.T) {
 		"consumer of the fault":   {"scores/n3/1", "scores/n3/4", "8:33", "counted from 0 to 3"},
 		"target of the fault":     {"scores/n3/1", "scores", "8:33", "write channel/node/index"},
 		"stalls that overlap":     {"expect:", "  - {at: 2s, for: 2s, stall: scores/n3/1}\nexpect:", "9:30", "is stalled already from 500ms to 2.5s"},
+		"stall that recurs":       {"for: 2s,", "for: 2s, every: 3s,", "8:33", "a stall comes once: leave out every, and write an item for each"},
+		"stall of a range":        {"for: 2s", "for: 1s..2s", "8:22", "the length of a stall is one duration"},
+		"bad seed":                {"name: exchange", "name: exchange\nseed: -1", "3:7", `seed is "-1": give a whole number`},
+		"heartbeat alone":         {"{count: 8}", "{count: 8, heartbeat_timeout: 3s}", "3:38", "without heartbeat_interval: give both"},
+		"interval alone":          {"{count: 8}", "{count: 8, heartbeat_interval: 3s}", "3:39", "without heartbeat_timeout: give both"},
+		"timeout too short":       {"{count: 8}", "{count: 8, heartbeat_interval: 1s, heartbeat_timeout: 2s}", "3:62", "give at least three heartbeat_intervals, 3s"},
 		"unknown metric":          {"links <= 28", "link <= 28", "11:5", `unknown metric "link"; known are: lost, duplicated`},
 		"bad expectation":         {"links <= 28", "links", "11:5", "write `metric op value`"},
 		"metric without twin":     {"links <= 28", "stall.throughput_ratio > 0.9", "11:5", "add `side_by_side: true`"},
@@ -156,24 +166,117 @@ func TestProblems(t *testing.T) {
 			if text == good {
 				t.Fatalf("%q is not in the good file", c.old)
 			}
-			_, err := Parse("bad.yaml", []byte(text))
-			var e *Error
-			if !errors.As(err, &e) {
-				t.Fatalf("%v, want an *Error", err)
-			}
-			if len(e.Problems) != 1 {
-				t.Errorf("%d problems, want one", len(e.Problems))
-			}
-			if want := "bad.yaml:" + c.where + ": "; !strings.Contains(err.Error(), want) {
-				t.Errorf("not at %s", want)
-			}
-			if !strings.Contains(err.Error(), c.message) {
-				t.Errorf("does not say %q", c.message)
-			}
-			if t.Failed() {
-				t.Log(err)
-			}
+			checkProblem(t, text, c.where, c.message)
 		})
+	}
+}
+
+// checkProblem reads a bad file, whose one problem must be at line:column and
+// say message.
+func checkProblem(t *testing.T, text, where, message string) {
+	t.Helper()
+	_, err := Parse("bad.yaml", []byte(text))
+	var e *Error
+	switch {
+	case !errors.As(err, &e):
+		t.Fatalf("%v, want an *Error that says %q", err, message)
+	case len(e.Problems) != 1:
+		t.Errorf("%d problems, want one:\n%v", len(e.Problems), err)
+	case !strings.Contains(err.Error(), "bad.yaml:"+where+": "):
+		t.Errorf("not at %s:\n%v", where, err)
+	case !strings.Contains(err.Error(), message):
+		t.Errorf("does not say %q:\n%v", message, err)
+	}
+}
+
+// What goes for the faults of links and processes; each is the only one of a
+// good file, at line 8.
+func TestFaultProblems(t *testing.T) {
+	for name, c := range map[string]struct{ fault, where, message string }{
+		"cut of no link":          {"at: 1s, cut: n1", "8:19", `"n1" names no link: write n1-n2, random or all`},
+		"cut of a node":           {"at: 1s, cut: n1-n1", "8:19", "a link is between two nodes"},
+		"cut of a direction":      {"at: 1s, cut: n1->n2", "8:19", "a cut ends both directions: write n1-n2"},
+		"cut of an unknown node":  {"at: 1s, cut: n1-n9", "8:19", `no node "n9": the nodes are n1 to n8`},
+		"cut that lasts":          {"at: 1s, for: 1s, cut: n1-n2", "8:19", "a cut does not last: leave out for"},
+		"hole that does not last": {"at: 1s, blackhole: n1-n2", "8:5", "no field for"},
+		"range backwards":         {"at: 1s, for: 2s..1s, blackhole: n1-n2", "8:19", "the shorter one comes first"},
+		"range of nothing":        {"at: 1s, for: 2s.., blackhole: n1-n2", "8:19", "give a duration with its unit"},
+		"times without every":     {"at: 1s, times: 3, cut: n1-n2", "8:21", "times without every: say how often"},
+		"until without every":     {"at: 1s, until: 3s, cut: n1-n2", "8:21", "until without every"},
+		"until and times":         {"at: 1s, every: 1s, until: 3s, times: 3, cut: n1-n2", "8:43", "leave one out"},
+		"overlapping itself":      {"at: 1s, every: 1s, for: 500ms..2s, blackhole: n1-n2", "8:21", "has to end before the next begins"},
+		"delay without end again": {"at: 1s, every: 1s, delay: n1-n2, amount: 1ms", "8:21", "a delay without for lasts to the end"},
+		"delay without amount":    {"at: 1s, delay: n1-n2", "8:5", "no field amount"},
+		"delay too long":          {"at: 1s, delay: n1-n2, amount: 11s", "8:36", "give at most 10s"},
+		"another's field":         {"at: 1s, cut: n1-n2, amount: 1ms", "8:34", "amount belongs to a delay, and this is a cut"},
+		"rate without amount":     {"at: 1s, rate: n1-n2", "8:5", "no field bytes_per_second"},
+		"two kinds":               {"at: 1s, cut: n1-n2, kill: n1", "8:32", "a fault is of one kind: cut and kill need an item each"},
+		"pause of all":            {"at: 1s, for: 1s, pause: all", "8:30", `no node "all"`},
+		"kill in an exchange":     {"at: 1s, restart_after: 1s, kill: n1", "8:39", "give it the pattern open-exchange"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			text := strings.Replace(good, "{at: 500ms, for: 2s, stall: scores/n3/1}", "{"+c.fault+"}", 1)
+			checkProblem(t, text, c.where, c.message)
+		})
+	}
+}
+
+func TestFaultsNeedLinks(t *testing.T) {
+	one := strings.NewReplacer("count: 8", "count: 1", "for: 2s, stall: scores/n3/1", "cut: random").Replace(good)
+	checkProblem(t, one, "8:22", "a cut needs a link, and one node has none")
+	many := strings.NewReplacer("count: 8", "count: 65", "for: 2s, stall: scores/n3/1", "cut: all").Replace(good)
+	checkProblem(t, many, "8:22", "all is for at most 64 nodes; name a link")
+}
+
+// A killed producer takes with it how much it had sent.
+func TestKillNeedsALoadByTime(t *testing.T) {
+	open := strings.NewReplacer("pattern: exchange", "pattern: open-exchange", "for: 2s, stall: scores/n3/1", "restart_after: 1s, kill: random").Replace(good)
+	checkProblem(t, open, "8:42", "channel scores has 4 producers per node: with a kill it has one")
+	open = strings.Replace(open, "producers: 4", "producers: 1", 1)
+	checkProblem(t, open, "8:42", "the load of scores is a number of messages")
+	checkProblem(t, strings.Replace(open, "at: 500ms,", "at: 500ms, every: 500ms,", 1), "8:24", "a node is started again 1s after it was killed")
+	open = strings.Replace(open, "messages: 50000", "duration: 5s", 1)
+	if _, err := Parse("good.yaml", []byte(open)); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestParseFaults(t *testing.T) {
+	got, err := Parse("faults.yaml", []byte(strings.Replace(good, "  - {at: 500ms, for: 2s, stall: scores/n3/1} ", `
+  - {at: 1s, every: 200ms, times: 50, cut: random}
+  - {at: 1s, for: 1s, blackhole: n3->n1}
+  - {at: 0s, delay: all, amount: 20ms}
+  - {at: 1s, for: 1s, every: 2s, until: 9s, rate: n1-n2, bytes_per_second: 1MiB}
+  - {at: 1s, for: 100ms..3s, every: 4s, pause: random}
+`, 1)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const s = time.Second
+	want := []Fault{
+		{Kind: Cut, Target: "random", At: s, Every: s / 5, Times: 50, Link: Link{Any: true}},
+		{Kind: Blackhole, Target: "n3->n1", At: s, For: s, ForMost: s, Link: Link{From: 3, To: 1, OneWay: true}},
+		{Kind: Delay, Target: "all", Link: Link{All: true}, Amount: 20 * time.Millisecond},
+		{Kind: Rate, Target: "n1-n2", At: s, For: s, ForMost: s, Every: 2 * s, Until: 9 * s, Link: Link{From: 1, To: 2}, BytesPerSecond: units.MiB},
+		{Kind: Pause, Target: "random", At: s, For: s / 10, ForMost: 3 * s, Every: 4 * s},
+	}
+	for i := range got.Faults {
+		got.Faults[i].place = Problem{}
+	}
+	if !reflect.DeepEqual(got.Faults, want) {
+		t.Errorf("got  %+v\nwant %+v", got.Faults, want)
+	}
+}
+
+// A fault that a run cannot have is refused where the file names it.
+func TestRefuse(t *testing.T) {
+	got, err := Parse("good.yaml", []byte(good))
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = got.Refuse(got.Faults[0], "no %s here", got.Faults[0])
+	if want := "good.yaml:8:33: no stall scores/n3/1 here\n     8 |   - {at: 500ms,"; !strings.HasPrefix(err.Error(), want) {
+		t.Errorf("%v\nwant %s", err, want)
 	}
 }
 
