@@ -36,8 +36,9 @@ type Config struct {
 	// HeartbeatInterval is how often links are looked after: a peer that was
 	// silent for two intervals is asked for a sign of life. Default: 1 s.
 	HeartbeatInterval time.Duration
-	// HeartbeatTimeout is how long a silent peer's link is kept. Default: 8 s;
-	// at least three intervals.
+	// HeartbeatTimeout is how long a silent peer's link is kept; on Linux also how
+	// long the system keeps it while the peer acknowledges nothing or takes
+	// nothing (TCP_USER_TIMEOUT). Default: 8 s; at least three intervals.
 	HeartbeatTimeout time.Duration
 	// ResumeWindow is how long the streams of a broken link wait for another
 	// connection before both ends get a *PeerLostError. Default: 60 s.

@@ -38,6 +38,7 @@ const (
 	defaultMaxHandshakes    = 128
 	defaultMaxFrame         = 1 << 20
 	defaultMaxMessage       = 4 << 20
+	defaultUserTimeout      = 30 * time.Second
 
 	maxIdentity = 255 // ZMTP: identity = 0*255OCTET
 )
@@ -60,6 +61,10 @@ type Config struct {
 	MaxFrame int
 	// MaxMessage is the largest message, in bytes over all its frames, that ReadMessage accepts. Default: 4 MiB.
 	MaxMessage int
+	// UserTimeout is how long what was written may wait for the peer's system to acknowledge it, or to have room for it,
+	// until the connection ends, and with it a write that waits. For TCP, where the system can do it (Linux). Rounded up
+	// to milliseconds. Default: 30 s.
+	UserTimeout time.Duration
 	// Logger takes one line (Warn) for each failed handshake of a listener, and one (Debug) for each unknown command.
 	// Default: slog.Default().
 	Logger *slog.Logger
@@ -89,6 +94,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.MaxMessage <= 0 {
 		c.MaxMessage = max(defaultMaxMessage, c.MaxFrame)
+	}
+	if c.UserTimeout <= 0 {
+		c.UserTimeout = defaultUserTimeout
 	}
 	if c.Logger == nil {
 		c.Logger = slog.Default()

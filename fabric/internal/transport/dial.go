@@ -35,6 +35,7 @@ func Dial(ctx context.Context, addr string, cfg Config) (*Conn, error) {
 	}
 	local, remote := addr, addr
 	if scheme == schemeTCP {
+		setTCPOptions(nc, cfg.UserTimeout)
 		local, remote = schemeTCP+"://"+nc.LocalAddr().String(), schemeTCP+"://"+nc.RemoteAddr().String()
 	}
 	return handshake(ctx, nc, cfg, local, remote, deadline)
@@ -44,12 +45,7 @@ func dialRaw(ctx context.Context, scheme, rest string) (net.Conn, error) {
 	var d net.Dialer
 	switch scheme {
 	case schemeTCP:
-		nc, err := d.DialContext(ctx, "tcp", rest)
-		if err != nil {
-			return nil, err
-		}
-		setTCPOptions(nc)
-		return nc, nil
+		return d.DialContext(ctx, "tcp", rest)
 	case schemeIPC:
 		nc, err := d.DialContext(ctx, "unix", rest)
 		return nc, tooLong(rest, err)

@@ -149,7 +149,7 @@ func (l *Listener) shake(ctx context.Context, evict context.CancelCauseFunc, nc 
 	remote := l.addr
 	local := l.addr
 	if l.scheme == schemeTCP {
-		setTCPOptions(nc)
+		setTCPOptions(nc, l.cfg.UserTimeout)
 		local, remote = schemeTCP+"://"+nc.LocalAddr().String(), schemeTCP+"://"+nc.RemoteAddr().String()
 	}
 	c, err := handshake(ctx, nc, l.cfg, local, remote, p.began.Add(l.cfg.HandshakeTimeout))
