@@ -204,7 +204,12 @@ func (ch *channel) removed(e directory.Event) {
 	}
 	ch.change()
 	ch.mu.Unlock()
-	if t != nil && t.stream != nil {
+	if t == nil || t.stream == nil {
+		return
+	}
+	if ch.node.gone(addr.Node) {
+		t.stream.GiveUp()
+	} else {
 		t.stream.Delist()
 	}
 }
@@ -255,6 +260,26 @@ func (ch *channel) snapshot() *view {
 	return v
 }
 
+// without returns what is closed once no snapshot has the stream, which takes no
+// more messages.
+func (ch *channel) without(s *link.SendStream) <-chan struct{} {
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	for _, t := range ch.targets {
+		if t.stream == s {
+			return ch.changed
+		}
+	}
+	return closedChan
+}
+
+// closedChan lets nobody wait.
+var closedChan = func() chan struct{} {
+	c := make(chan struct{})
+	close(c)
+	return c
+}()
+
 // opened: a consumer at the peer has opened the stream. It may be one that is
 // in no directory.
 func (n *Node) opened(l *link.Link, s *link.SendStream) {
@@ -287,7 +312,6 @@ func (n *Node) failed(l *link.Link, s *link.SendStream) {
 		return
 	}
 	leaving := s.Leaving()
-	err, pending := s.Failure()
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
 	addr := Address{l.Peer(), s.Index()}
@@ -295,11 +319,7 @@ func (n *Node) failed(l *link.Link, s *link.SendStream) {
 		ch.leaving[s] = struct{}{}
 	} else {
 		delete(ch.leaving, s)
-		if pending {
-			for _, p := range ch.producers {
-				p.lost[addr] = public(err)
-			}
-		}
+		ch.lost(s)
 	}
 	t := ch.targets[addr]
 	if t == nil || t.stream != s {
@@ -365,6 +385,14 @@ func (n *Node) learn(info directory.NodeInfo, consumes bool) {
 	n.mu.Unlock()
 	n.listed(p, info.Incarnation, info.Endpoint)
 	n.want(p)
+}
+
+// gone reports whether the node was connected, and is not expected back.
+func (n *Node) gone(node string) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	p := n.peers[node]
+	return p != nil && p.peering.Gone()
 }
 
 // subscribe opens the stream from the producers at node to c, once.

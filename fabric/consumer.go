@@ -9,6 +9,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/zfab/zfab/fabric/directory"
 	"github.com/zfab/zfab/fabric/internal/link"
@@ -43,6 +44,7 @@ type Consumer struct {
 	finished map[Address]struct{}
 
 	drained chan struct{} // closed when Drain's end has come
+	listed  atomic.Bool   // in the directory
 
 	mu       sync.Mutex
 	streams  map[string]*link.RecvStream // by node
@@ -102,6 +104,7 @@ func (n *Node) newConsumer(ctx context.Context, name string, cfg ConsumerConfig)
 	for node := range nodes {
 		ch.subscribe(c, node)
 	}
+	c.listed.Store(true)
 	if err := n.dir.Add(ctx, n.incarnation, c.member()); err != nil {
 		c.end()
 		return nil, err
@@ -280,22 +283,37 @@ func (c *Consumer) Producers() []Address {
 // not handled is dropped.
 func (c *Consumer) Close() error {
 	c.end()
-	n := c.channel.node
-	if n.ctx.Err() != nil {
+	if c.channel.node.ctx.Err() != nil {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), leavePatience)
 	defer cancel()
+	return c.delist(ctx)
+}
+
+// delist takes the consumer out of the directory, once.
+func (c *Consumer) delist(ctx context.Context) error {
+	if !c.listed.Swap(false) {
+		return nil
+	}
+	n := c.channel.node
 	return n.dir.Remove(ctx, n.incarnation, c.member())
 }
 
 // Drain takes the consumer out of the directory, lets producers deliver what
-// they have sent to it already, and closes it. Sends that come too late get a
-// *PeerLostError with nothing in doubt. Receive must go on being called
-// meanwhile; it returns ErrEnd behind the last message. If ctx ends first, the
-// consumer is closed all the same, and what was on its way is in doubt for its
-// producers.
+// they have accepted for it already, and closes it. Receive must go on being
+// called meanwhile; it returns ErrEnd behind the last message. Sends that come
+// too late get an *UnknownConsumerError, which says that the message was not
+// accepted; SendKey and SendAll go to the other consumers.
+//
+// It waits for every node that has producers on the channel, also while the link
+// to it is down, until ctx ends; then the consumer is closed all the same, and
+// what was on its way is in doubt for its producers. The error joins ctx's and
+// the directory's, which hears later of the consumer's leaving if it could not
+// be reached.
 func (c *Consumer) Drain(ctx context.Context) error {
+	err := c.delist(ctx)
+	c.meet(ctx)
 	c.mu.Lock()
 	c.draining = true
 	streams := slices.Collect(maps.Values(c.streams))
@@ -304,15 +322,38 @@ func (c *Consumer) Drain(ctx context.Context) error {
 		r.Drain()
 	}
 	c.inbox.Nudge()
-	var err error
 	select {
 	case <-c.drained:
 	case <-ctx.Done():
-		err = fmt.Errorf("fabric: draining consumer %s of %s: %w", c.addr, c.channel.name, ctx.Err())
+		err = errors.Join(err, fmt.Errorf("fabric: draining consumer %s of %s: %w", c.addr, c.channel.name, ctx.Err()))
 	case <-c.channel.node.ctx.Done():
-		err = ErrClosed
+		err = errors.Join(err, ErrClosed)
 	}
 	return errors.Join(err, c.Close())
+}
+
+// meet opens the streams from all producers that may have seen the consumer in
+// the directory: those that were there before it was taken out. The watch may
+// be behind and know less; without the directory what it knows must do.
+func (c *Consumer) meet(ctx context.Context) {
+	ch := c.channel
+	dir := ch.node.dir
+	members, err := dir.Members(ctx, ch.name)
+	if err != nil {
+		return
+	}
+	for _, m := range members {
+		c.mu.Lock()
+		met := c.streams[m.Node] != nil
+		c.mu.Unlock()
+		if m.Role != directory.Producer || met {
+			continue
+		}
+		if info, err := dir.Node(ctx, m.Node); err == nil {
+			ch.node.learn(info, false)
+		}
+		ch.subscribe(c, m.Node)
+	}
 }
 
 // end closes the inbox and gives all streams up.

@@ -95,6 +95,8 @@ func public(err error) error {
 	switch {
 	case errors.As(err, &large):
 		return &TooLargeError{Size: large.Size, Max: large.Max}
+	case errors.As(err, &lost) && lost.Left:
+		return &UnknownConsumerError{Channel: lost.Channel, Address: Address{lost.Node, lost.Index}}
 	case errors.As(err, &lost):
 		return &PeerLostError{
 			Node: lost.Node, Channel: lost.Channel, Consumer: lost.Index, Reason: lost.Reason,

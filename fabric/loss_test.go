@@ -28,13 +28,15 @@ func ghost(t testing.TB, ctx context.Context, dir directory.Service, channel str
 	}
 }
 
-// What was accepted for a consumer that never came is told as lost when the
-// consumer leaves the directory; nobody waits for it any longer.
+// What was accepted for a consumer that never came is told as lost once it has
+// been out of the directory for the resume window; nobody waits any longer. No
+// more is accepted for it meanwhile.
 func TestConsumerThatNeverCame(t *testing.T) {
 	ctx := testContext(t)
 	dir := directory.NewRegistry()
 	leave := ghost(t, ctx, dir, "x")
-	p := newProducer(t, openWith(t, Config{Name: "a", Directory: dir}), "x", ProducerConfig{HighWaterMark: HighWaterMark{Messages: 2}})
+	a := openWith(t, Config{Name: "a", Directory: dir, HeartbeatInterval: 20 * time.Millisecond, ResumeWindow: 200 * time.Millisecond})
+	p := newProducer(t, a, "x", ProducerConfig{HighWaterMark: HighWaterMark{Messages: 2}})
 	if err := p.WaitConsumers(ctx, 1); err != nil {
 		t.Fatal(err)
 	}
@@ -50,11 +52,17 @@ func TestConsumerThatNeverCame(t *testing.T) {
 	said := make(chan error, 1)
 	go func() { said <- to.Send(ctx, []byte("waits at the mark")) }()
 	leave()
+	for _, err := range []error{<-said, to.TrySend(nil)} {
+		if !errors.Is(err, ErrNoConsumer) {
+			t.Errorf("a Send to who has left: %v", err)
+		}
+	}
 	want := PeerLostError{Node: "ghost", Channel: "x", Acknowledged: 0, InDoubtTo: 2}
-	wantLost(t, <-said, want)
-	wantLost(t, to.TrySend(nil), want)
 	wantLost(t, p.Flush(ctx), want)
-	await(t, ctx, "Flush to have told all", func() bool { return p.Flush(ctx) == nil })
+	wantLost(t, to.Flush(ctx), want)
+	if err := p.Flush(ctx); err != nil {
+		t.Errorf("Flush tells it twice: %v", err)
+	}
 }
 
 // Flush does not say that all is stored when a consumer took what was accepted
@@ -185,8 +193,11 @@ func TestConsumerReplacedWhileTheLinkIsDown(t *testing.T) {
 	p.c = newConsumer(t, p.b, "x", ConsumerConfig{})
 	said := make(chan error, 1)
 	go func() { said <- p.to.Send(ctx, nil) }()
+	if err := <-said; !errors.Is(err, ErrNoConsumer) {
+		t.Errorf("a Send to who has left: %v", err)
+	}
 	p.px.shutdown(false)
-	wantLost(t, <-said, PeerLostError{Node: "b", Channel: "x", Acknowledged: 10, InDoubtTo: 15})
+	wantLost(t, p.producer.Flush(ctx), PeerLostError{Node: "b", Channel: "x", Acknowledged: 10, InDoubtTo: 15})
 	p.begin(t, ctx)
 	p.exchange(t, ctx, 100, 100, 200)
 }

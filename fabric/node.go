@@ -64,6 +64,7 @@ func Open(ctx context.Context, cfg Config) (*Node, error) {
 		MaxMessage: cfg.MaxMessage, MaxStreams: link.DefaultMaxStreams, Mark: mark,
 		Budget:    flow.NewBudget(cfg.MemoryBudget),
 		PingTicks: 2, DeadTicks: int(cfg.HeartbeatTimeout/cfg.HeartbeatInterval) - 1,
+		ResumeTicks:  int(cfg.ResumeWindow / cfg.HeartbeatInterval),
 		Logger:       cfg.Logger,
 		CheckChannel: func(name string) error { return directory.CheckName("channel", name) },
 		Hooks:        link.Hooks{Opened: n.opened, Failed: n.failed, Ended: n.ended, Down: n.down},

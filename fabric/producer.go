@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"sync/atomic"
 
 	"github.com/zfab/zfab/fabric/directory"
@@ -32,7 +31,7 @@ type Producer struct {
 	sender  link.Sender
 	told    atomic.Bool // the consumers know that it has finished
 
-	lost map[Address]error // consumers that may have missed something since the last Flush; under the channel's mu
+	losses losses // since the last Flush; under the channel's mu
 }
 
 // Producer makes a producer on a channel. It waits, until ctx ends, for the
@@ -60,7 +59,7 @@ func (n *Node) newProducer(ctx context.Context, name string, cfg ProducerConfig)
 		ch.mu.Unlock()
 		return nil, err
 	}
-	p := &Producer{channel: ch, addr: Address{n.cfg.Name, index}, sender: link.Sender{Index: uint32(index)}, lost: make(map[Address]error)}
+	p := &Producer{channel: ch, addr: Address{n.cfg.Name, index}, sender: link.Sender{Index: uint32(index)}}
 	if len(ch.producers) == 0 {
 		ch.mark = mark
 	} else {
@@ -136,8 +135,13 @@ func (t *Target) TrySend(body []byte) error {
 // It is a *PeerLostError if the consumer is gone and may not have got all.
 func (t *Target) Flush(ctx context.Context) error {
 	err := public(t.stream.Flush(ctx))
-	if lost, ok := err.(*PeerLostError); ok && lost.Acknowledged == lost.InDoubtTo {
-		return nil
+	switch e := err.(type) {
+	case *UnknownConsumerError:
+		return nil // it left with all of them
+	case *PeerLostError:
+		if e.Acknowledged == e.InDoubtTo {
+			return nil
+		}
 	}
 	return err
 }
@@ -162,22 +166,45 @@ func (p *Producer) TrySend(addr Address, body []byte) error {
 
 // SendKey sends body to the consumer that owns key. All producers that know the
 // same consumers agree on the owner; when a consumer comes or goes, only the
-// keys move that it takes or leaves. WaitConsumers first, if that matters.
+// keys move that it takes or leaves: also while it leaves, so no error tells of
+// that. WaitConsumers first, if it matters who is there.
 func (p *Producer) SendKey(ctx context.Context, key, body []byte) error {
-	s := p.channel.snapshot().owner(key)
-	if s == nil {
-		return p.unknown(Address{})
+	for {
+		s := p.channel.snapshot().owner(key)
+		if s == nil {
+			return p.unknown(Address{})
+		}
+		err := (&Target{s, p}).Send(ctx, body)
+		if !errors.Is(err, ErrNoConsumer) {
+			return err
+		}
+		select {
+		case <-p.channel.without(s):
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-p.channel.node.ctx.Done():
+			return ErrClosed
+		}
 	}
-	return (&Target{s, p}).Send(ctx, body)
 }
 
 // TrySendKey is SendKey that returns ErrHighWater instead of waiting.
 func (p *Producer) TrySendKey(key, body []byte) error {
-	s := p.channel.snapshot().owner(key)
-	if s == nil {
-		return p.unknown(Address{})
+	for {
+		s := p.channel.snapshot().owner(key)
+		if s == nil {
+			return p.unknown(Address{})
+		}
+		err := (&Target{s, p}).TrySend(body)
+		if !errors.Is(err, ErrNoConsumer) {
+			return err
+		}
+		select {
+		case <-p.channel.without(s):
+		default:
+			return ErrHighWater // it leaves just now
+		}
 	}
-	return (&Target{s, p}).TrySend(body)
 }
 
 // Owner is the consumer that owns key now.
@@ -199,7 +226,8 @@ func (p *Producer) SendAll(ctx context.Context, body []byte) error {
 	}
 	var errs []error
 	for _, s := range v.order {
-		if err := (&Target{s, p}).Send(ctx, body); err != nil {
+		err := (&Target{s, p}).Send(ctx, body)
+		if err != nil && !errors.Is(err, ErrNoConsumer) { // one that leaves is there no more
 			errs = append(errs, fmt.Errorf("to %s/%d: %w", s.Peer(), s.Index(), err))
 		}
 	}
@@ -245,27 +273,19 @@ func (p *Producer) Flush(ctx context.Context) error {
 		streams = append(streams[:len(streams):len(streams)], s)
 	}
 	ch.mu.Unlock()
-	lost := make(map[Address]error)
 	var errs []error
 	for _, s := range streams {
-		switch err := s.Flush(ctx); {
-		case err == nil:
-		case ctx.Err() != nil:
-			errs = append(errs, err)
-		default:
-			if _, pending := s.Failure(); pending {
-				lost[Address{s.Peer(), s.Index()}] = public(err)
-			}
+		if s.Flush(ctx) != nil && ctx.Err() != nil {
+			errs = append(errs, fmt.Errorf("fabric: flush to %s/%d on %s: %w", s.Peer(), s.Index(), ch.name, ctx.Err()))
+			break
 		}
 	}
 	ch.mu.Lock()
-	maps.Copy(lost, p.lost)
-	clear(p.lost)
-	ch.mu.Unlock()
-	for _, err := range lost {
-		errs = append(errs, err)
+	defer ch.mu.Unlock()
+	for _, s := range streams {
+		ch.lost(s)
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, p.losses.take()...)...)
 }
 
 // Drain closes the producer and waits until everything it sent, and the word

@@ -16,8 +16,9 @@ import (
 // from then on it is delivered. It waits while the stream to that consumer is
 // at its high-water mark, also while the consumer's node is not reachable, until
 // ctx ends; the message is not accepted then. The error is ctx's,
-// *fabric.TooLargeError, *fabric.PeerLostError if that consumer is gone, or
-// fabric.ErrClosed after Finish or Close.
+// *fabric.TooLargeError, *fabric.PeerLostError if that consumer is lost,
+// *fabric.UnknownConsumerError if it has left in the middle, or fabric.ErrClosed
+// after Finish or Close.
 type ExchangeProducer struct {
 	exchange *Exchange
 	producer *fabric.Producer
@@ -99,8 +100,9 @@ func (p *ExchangeProducer) SendAll(ctx context.Context, body []byte) error {
 
 // Finish tells every consumer, behind the last message to it, that this producer
 // has finished. It does not wait for deliveries. The error joins a
-// *fabric.PeerLostError for each consumer that is gone; the others are told all
-// the same. To finish again does nothing, and returns the same.
+// *fabric.PeerLostError or *fabric.UnknownConsumerError for each consumer that is
+// gone; the others are told all the same. To finish again does nothing, and
+// returns the same.
 func (p *ExchangeProducer) Finish() error {
 	p.finishing.Do(func() { p.finished = p.producer.Finish(p.targets) })
 	return p.finished

@@ -57,18 +57,16 @@ func (c *core) tellStream(r *RecvStream, b *batch) {
 		// It is gone; nobody is interested any more.
 	case r.flags&recvCancel != 0:
 		r.flags = r.flags&^(recvCancel|recvState) | recvCancelled
-		if r.flags&recvOpen == 0 {
-			c.forget(r.label) // the peer never heard of it
+		if r.flags&recvKnown == 0 {
+			c.forget(r.label) // the peer has never heard of it
 			return
 		}
+		c.openStream(r, b)
 		st := r.state() // the last word on what is in doubt
 		b.put(wire.AppendState(b.space(), &st))
 		b.put(wire.AppendCancel(b.space(), r.label, wire.CodeDone, ""))
 	default:
-		if r.flags&recvOpen == 0 {
-			r.flags |= recvOpen | recvKnown
-			b.put(wire.AppendOpen(b.space(), r.label, r.inbox.flow.Channel, r.inbox.index, r.instance))
-		}
+		c.openStream(r, b)
 		r.flags &^= recvState
 		st := r.state()
 		b.put(wire.AppendState(b.space(), &st))
@@ -78,6 +76,14 @@ func (c *core) tellStream(r *RecvStream, b *batch) {
 			r.flags |= recvDrainTold
 			b.put(wire.AppendCancel(b.space(), r.label, wire.CodeDrain, ""))
 		}
+	}
+}
+
+// openStream opens r, once on each connection.
+func (c *core) openStream(r *RecvStream, b *batch) {
+	if r.flags&recvOpen == 0 {
+		r.flags |= recvOpen | recvKnown
+		b.put(wire.AppendOpen(b.space(), r.label, r.inbox.flow.Channel, r.inbox.index, r.instance))
 	}
 }
 
@@ -227,6 +233,7 @@ func (c *core) back(rec *wire.Record) error {
 		c.depart(s)
 		return nil
 	}
+	c.ended.add(s)
 	c.fail(s, c.lost(s, "the consumer has closed"))
 	s.flags |= sendReset
 	c.mention(s, 0)
@@ -250,6 +257,10 @@ func (c *core) open(rec *wire.Record) error {
 		return c.violation("more than %d channels", c.cfg.MaxStreams)
 	}
 	s := c.reopened(channel, rec)
+	if s == nil {
+		c.stub(label, &Flow{Channel: channel}, 0)
+		return nil
+	}
 	if s.flags&sendBound != 0 {
 		return c.violation("stream of channel %s to consumer %d opened twice", channel, rec.Index)
 	}
@@ -266,15 +277,22 @@ func (c *core) open(rec *wire.Record) error {
 }
 
 // reopened is the stream that a consumer opens: the one that it opened before,
-// or else one that begins now.
+// or else one that begins now. It is nil if that stream has ended, and another
+// one may have taken its place.
 func (c *core) reopened(channel string, rec *wire.Record) *SendStream {
 	for _, s := range c.leave {
-		if s.to.Channel == channel && s.index == rec.Index && s.instance == rec.Instance {
+		if s.to.Channel == channel && s.index == rec.Index && (s.instance == rec.Instance || s.flags&(sendUsed|sendBound) == 0) {
+			s.instance = rec.Instance
 			return s
 		}
 	}
+	if c.ended.has(channel, rec.Index, rec.Instance) {
+		return nil
+	}
 	s := c.stream(channel, rec.Index)
 	switch {
+	case s.flags&sendUsed != 0 && s.instance > rec.Instance:
+		return nil
 	case s.flags&sendUsed != 0 && s.instance != rec.Instance:
 		// Nothing of what the consumer before had counts.
 		c.fail(s, c.lost(s, "the consumer was made anew"))
@@ -346,9 +364,18 @@ func (c *core) granted(s *SendStream, st *wire.State) error {
 func (c *core) disown(s *SendStream) {
 	label := s.label
 	c.unbind(s)
-	gone := &SendStream{to: s.to, link: c.link, label: label, flags: sendBound | sendReset | sendGone, failure: ErrClosed}
-	c.out[label] = gone
-	c.mention(gone, 0)
+	c.stub(label, s.to, sendGone)
+}
+
+// stub stands for a stream that is gone until the label that its consumer's end
+// has given it is reset.
+func (c *core) stub(label uint32, to *Flow, why sendFlags) {
+	for int(label) >= len(c.out) {
+		c.out = append(c.out, nil)
+	}
+	s := &SendStream{to: to, link: c.link, label: label, flags: sendBound | sendReset | why, failure: ErrClosed}
+	c.out[label] = s
+	c.mention(s, 0)
 }
 
 // rewind puts s back to where its consumer's end is. It reports false if that

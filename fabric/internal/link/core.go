@@ -2,6 +2,7 @@ package link
 
 import (
 	"maps"
+	"math"
 	"slices"
 
 	"github.com/zfab/zfab/fabric/internal/flow"
@@ -38,6 +39,7 @@ type core struct {
 	in    []*RecvStream       // consumer's ends, by label; ours to choose
 	free  []uint32            // labels to use again
 	leave []*SendStream       // producer ends whose consumers are leaving
+	ended ends                // instances that have ended lately, for consumers' ends that have not heard of it
 	given uint64              // instances given to consumer ends
 	tells struct {            // consumer's ends with something to tell
 		first, last *RecvStream
@@ -80,12 +82,17 @@ type delivery struct {
 }
 
 // attach begins a connection: the consumer's ends open every stream anew and
-// say where they are.
+// say where they are. Those that were given up come first, as others may have
+// taken their place.
 func (c *core) attach(maxBody int) {
 	c.maxBody = maxBody
-	for _, r := range c.in {
-		if r != nil {
-			c.tell(r, recvState)
+	c.tells.first, c.tells.last = nil, nil
+	for _, given := range []recvFlags{recvCancel, 0} {
+		for _, r := range c.in {
+			if r != nil && r.flags&recvCancel == given {
+				r.flags &^= recvListed
+				c.tell(r, recvState)
+			}
 		}
 	}
 }
@@ -104,21 +111,25 @@ func (c *core) detach() {
 			continue
 		}
 		r.next = nil
-		if r.flags&(recvCancel|recvCancelled) != 0 {
-			c.forget(uint32(label))
-			continue
+		switch given := r.flags&(recvCancel|recvCancelled) != 0; {
+		case given && r.flags&recvKnown == 0:
+			c.forget(uint32(label)) // the peer has never heard of it
+		case given:
+			r.flags = recvCancel | recvKnown // the peer may not have heard the last of it
+		default:
+			r.flags &= recvDraining | recvKnown
 		}
-		r.flags &= recvDraining | recvKnown
 	}
 	c.ping, c.pong, c.bye = false, false, nil
 }
 
 // unbind takes a producer's end off its label.
 func (c *core) unbind(s *SendStream) {
-	s.flags &= sendUsed | sendLeaving | sendDelisted
+	s.flags &= sendUsed | sendLeaving | sendDelisted | sendTold
 	s.announce, s.deficit, s.next = 0, 0, nil
-	if s.flags&(sendDelisted|sendLeaving) == sendDelisted {
-		c.fail(s, c.lost(s, "the consumer has left the directory"))
+	s.away = 0
+	if s.flags&sendDelisted != 0 && s.failure == nil {
+		c.depart(s)
 	}
 }
 
@@ -198,6 +209,7 @@ func (c *core) unlist(s *SendStream) {
 func (c *core) depart(s *SendStream) {
 	if s.flags&sendLeaving == 0 {
 		s.flags |= sendLeaving
+		s.away = 0
 		c.unlist(s)
 		c.leave = append(c.leave, s)
 		for s.waiters != nil {
@@ -210,12 +222,40 @@ func (c *core) depart(s *SendStream) {
 
 // departed ends s if its consumer is leaving and has everything.
 func (c *core) departed(s *SendStream) {
-	if s.flags&(sendLeaving|sendRewind|sendReset) != sendLeaving || s.acked < s.flow.Accepted.Messages {
+	if s.flags&(sendBound|sendLeaving|sendRewind|sendReset) != sendBound|sendLeaving || s.acked < s.flow.Accepted.Messages {
 		return
 	}
-	c.fail(s, c.lost(s, "the consumer has left"))
+	c.ended.add(s)
+	c.fail(s, c.left(s))
 	s.flags |= sendReset
 	c.mention(s, 0)
+}
+
+// giveUp ends s, which is not bound: its consumer is in the directory no more,
+// and not to be heard of.
+func (c *core) giveUp(s *SendStream) {
+	if s.acked < s.flow.Accepted.Messages {
+		c.fail(s, c.lost(s, "the consumer has left the directory"))
+	} else {
+		c.fail(s, c.left(s))
+	}
+}
+
+// age counts a tick for the producer's ends whose consumers are leaving and have
+// not been heard of on this connection, and gives those up that have waited long
+// enough.
+func (c *core) age() {
+	for i := 0; i < len(c.leave); {
+		s := c.leave[i]
+		if s.flags&sendBound == 0 {
+			s.away++
+		}
+		if s.flags&sendBound == 0 && int(s.away) > min(c.cfg.ResumeTicks, math.MaxUint16-1) {
+			c.giveUp(s) // takes it off the list
+		} else {
+			i++
+		}
+	}
 }
 
 // refusal is why s takes no messages, nil if it does.
@@ -224,7 +264,7 @@ func (c *core) refusal(s *SendStream) error {
 		return s.failure
 	}
 	if s.flags&sendLeaving != 0 {
-		return c.lost(s, "the consumer is leaving")
+		return c.left(s)
 	}
 	return nil
 }
@@ -254,6 +294,14 @@ func (c *core) lost(s *SendStream, reason string) error {
 	}
 }
 
+// left is the error of a stream whose consumer leaves, or has left, in order.
+func (c *core) left(s *SendStream) error {
+	return &LostError{
+		Node: c.peer, Channel: s.to.Channel, Index: int(s.index), Reason: "the consumer has left",
+		Acknowledged: s.acked, Accepted: s.flow.Accepted.Messages, Left: true,
+	}
+}
+
 // receive makes the consumer's end of a stream.
 func (c *core) receive(in *Inbox) *RecvStream {
 	c.given++
@@ -269,14 +317,15 @@ func (c *core) receive(in *Inbox) *RecvStream {
 	return r
 }
 
-// cancel gives a consumer's end up.
+// cancel gives a consumer's end up. The peer is told, on the next connection if
+// there is none: it may hold messages for it.
 func (c *core) cancel(r *RecvStream, attached bool) {
 	if c.in[r.label] != r || r.flags&(recvCancel|recvCancelled) != 0 {
 		return
 	}
 	c.drop(r)
-	if !attached {
-		c.forget(r.label)
+	if !attached && r.flags&recvKnown == 0 {
+		c.forget(r.label) // the peer has never heard of it
 		return
 	}
 	c.tell(r, recvCancel)

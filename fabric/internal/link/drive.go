@@ -153,15 +153,16 @@ func (d Driver) afterRead() {
 func (d Driver) Tick() (dead bool) {
 	l := d.l
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.conn == nil {
-		return false
+	l.core.age()
+	if l.conn != nil {
+		if dead = l.silence(); !dead {
+			l.core.tick()
+		}
 	}
-	if l.silence() {
-		return true
-	}
-	l.core.tick()
-	return false
+	events := l.takeEvents()
+	l.mu.Unlock()
+	l.tellEvents(events)
+	return dead
 }
 
 // Shut is Close without its end: a bye is due if there is a connection, which is
@@ -217,6 +218,9 @@ func (s *SendStream) BeginSend(from *Sender, body []byte) (*Waiting, error) {
 	}
 	return p, nil
 }
+
+// Ready reports whether the Send was let go on.
+func (p *Waiting) Ready() bool { return len(p.w.ready) > 0 }
 
 // Poll goes on with the Send if it was let to. Done says that it has ended,
 // accepted unless there is an error.
@@ -311,4 +315,11 @@ func (r *RecvStream) View() RecvView {
 		Receiver: r.flow, Instance: r.instance, Partial: int(r.held()),
 		Gone: r.flags&(recvCancel|recvCancelled) != 0,
 	}
+}
+
+// Pending reports whether TryNext would bring something.
+func (in *Inbox) Pending() bool {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return len(in.items) > 0 || in.pos < len(in.taken) || in.cur.count > 0
 }

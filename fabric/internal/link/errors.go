@@ -31,6 +31,7 @@ type LostError struct {
 	Acknowledged, Accepted uint64
 	Receiving              bool // said at the consumer's end
 	Stated                 bool // the other end said that something is missing
+	Left                   bool // the consumer leaves in order: it takes what was accepted, and no more
 }
 
 func (e *LostError) Error() string {

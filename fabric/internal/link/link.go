@@ -19,8 +19,11 @@ type Config struct {
 	Budget     *flow.Budget // that consumers' windows are lent from
 	PingTicks  int          // ticks without a word from the peer until it is asked
 	DeadTicks  int          // and until it is given up
-	Logger     *slog.Logger
-	Hooks      Hooks
+	// ResumeTicks is how many ticks a stream keeps what was accepted for a
+	// consumer that has left the directory and is not connected.
+	ResumeTicks int
+	Logger      *slog.Logger
+	Hooks       Hooks
 
 	CheckChannel func(name string) error // of channels that a peer names
 }
@@ -376,8 +379,11 @@ func (l *Link) promptly(byItself bool) {
 // Tick is called at a steady interval, the unit of PingTicks and DeadTicks.
 func (l *Link) Tick() {
 	l.mu.Lock()
+	l.core.age()
 	if l.conn == nil {
+		events := l.takeEvents()
 		l.mu.Unlock()
+		l.tellEvents(events)
 		return
 	}
 	if l.silence() {
@@ -388,11 +394,13 @@ func (l *Link) Tick() {
 		return
 	}
 	l.core.tick()
+	events := l.takeEvents()
 	wake := l.rouse()
 	l.mu.Unlock()
 	if wake {
 		l.wake <- struct{}{}
 	}
+	l.tellEvents(events)
 }
 
 // silence counts a tick in which nothing was heard, and reports whether there were
@@ -480,17 +488,21 @@ func (l *Link) shut(orderly bool) {
 func (l *Link) Lose(reason string, orderly, stated bool) {
 	l.mu.Lock()
 	l.core.failAll(func(s *SendStream) error {
-		if s.flags&sendUsed == 0 {
+		if s.flags&(sendUsed|sendLeaving) == 0 {
 			return nil
 		}
 		return l.core.lost(s, reason)
 	})
+	l.core.ended = ends{}
 	for _, r := range l.core.in {
-		if r != nil && r.flags&(recvCancel|recvCancelled) == 0 {
+		if r == nil {
+			continue
+		}
+		if r.flags&(recvCancel|recvCancelled) == 0 {
 			l.core.endReceive(r, reason, orderly, stated)
-			l.core.forget(r.label)
 			l.core.events = append(l.core.events, event{recv: r})
 		}
+		l.core.forget(r.label)
 	}
 	deliveries := l.core.deliveries
 	l.core.deliveries = nil

@@ -41,7 +41,8 @@ type SendStream struct {
 	class    uint8 // of the next packed chunk
 	announce uint8 // backlog flags to be told
 	flags    sendFlags
-	quiet    uint8 // ticks without a change
+	quiet    uint8  // ticks without a change
+	away     uint16 // ticks that it waits for a consumer that has left the directory
 }
 
 type sendFlags uint16
@@ -57,6 +58,7 @@ const (
 	sendUsed                            // it was bound before
 	sendLeaving                         // its consumer takes what was accepted, and no more
 	sendDelisted                        // its consumer is in the directory no more
+	sendTold                            // the application was told what is in doubt
 )
 
 // push takes a message: a copy of body, or c, which holds it or marks a producer's end.

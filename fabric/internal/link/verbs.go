@@ -170,13 +170,31 @@ func (l *Link) consumed(r *RecvStream, messages, bytes int) {
 	l.promptly(true) // a state record at most, and few of them
 }
 
-// Delist says that the consumer is in the directory no more. Its stream ends
-// when the consumer says so, or with the connection; now if there is none.
+// Delist says that the consumer is in the directory no more. While it is
+// connected it says itself what becomes of the stream. Else the stream takes no
+// more messages, and keeps those that it has for ResumeTicks, as the consumer may
+// come back for them.
 func (s *SendStream) Delist() {
 	l := s.link
 	l.mu.Lock()
-	if s.flags |= sendDelisted; s.flags&(sendBound|sendLeaving) == 0 {
-		l.core.fail(s, l.core.lost(s, "the consumer has left the directory"))
+	if s.flags |= sendDelisted; s.failure == nil && s.flags&sendBound == 0 {
+		if s.flags&sendUsed == 0 && s.flow.Accepted.Messages == 0 {
+			l.core.giveUp(s)
+		} else {
+			l.core.depart(s)
+		}
+	}
+	events := l.takeEvents()
+	l.mu.Unlock()
+	l.tellEvents(events)
+}
+
+// GiveUp is Delist for a consumer whose node is gone for good.
+func (s *SendStream) GiveUp() {
+	l := s.link
+	l.mu.Lock()
+	if s.flags |= sendDelisted; s.failure == nil && s.flags&sendBound == 0 {
+		l.core.giveUp(s)
 	}
 	events := l.takeEvents()
 	l.mu.Unlock()
@@ -205,6 +223,18 @@ func (s *SendStream) Failure() (err error, pending bool) {
 	return s.failure, s.acked < s.flow.Accepted.Messages
 }
 
+// TakeLoss is the error of a stream that has failed with messages in doubt, once;
+// else nil.
+func (s *SendStream) TakeLoss() error {
+	s.link.mu.Lock()
+	defer s.link.mu.Unlock()
+	if s.failure == nil || s.flags&sendTold != 0 || s.acked >= s.flow.Accepted.Messages {
+		return nil
+	}
+	s.flags |= sendTold
+	return s.failure
+}
+
 // Leaving reports whether the stream's consumer takes what was accepted, and no
 // more.
 func (s *SendStream) Leaving() bool {
@@ -225,7 +255,12 @@ func (l *Link) Pending() bool {
 			}
 		}
 	}
-	return len(l.core.leave) > 0
+	for _, s := range l.core.leave {
+		if s.acked < s.flow.Accepted.Messages {
+			return true
+		}
+	}
+	return false
 }
 
 // Unused reports whether the link has no stream at all.

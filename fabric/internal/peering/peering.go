@@ -38,6 +38,10 @@ func New(own, peer string) *Peering { return &Peering{own: own, peer: peer} }
 // something that takes its place.
 func (p *Peering) Taken() bool { return p.taken }
 
+// Gone reports whether the peer's last life is over, or was given up, and no
+// other one has come.
+func (p *Peering) Gone() bool { return p.life != 0 && !p.bound }
+
 // Life is the incarnation that had the last connection, 0 if none had one.
 func (p *Peering) Life() uint64 { return p.life }
 
