@@ -35,7 +35,7 @@ var layers = map[string][]string{
 	"fabric/internal/link":      {"fabric/internal/wire", "fabric/internal/flow", "fabric/internal/transport"},
 	"fabric/directory":          {"fabric/internal/mpcheck", "fabric/internal/transport"},
 	"fabric": {"fabric/directory", "fabric/internal/link", "fabric/internal/peering", "fabric/internal/transport",
-		"fabric/internal/flow", "fabric/internal/wire"},
+		"fabric/internal/flow", "fabric/internal/wire", "fabric/internal/mpcheck"},
 }
 
 // public are the packages that programs may import. patterns and cmd/zfab
