@@ -78,23 +78,14 @@ func (p *ExchangeProducer) TrySendKey(key, body []byte) error {
 // waits for the others. It goes on after a consumer that fails; the error joins
 // what failed, so that all others have got it.
 func (p *ExchangeProducer) SendAll(ctx context.Context, body []byte) error {
-	var waiting []int
 	var errs []error
-	failed := func(i int, err error) {
+	distribute(len(p.targets), func(i int) error {
+		return p.targets[i].TrySend(body)
+	}, func(i int) error {
+		return p.targets[i].Send(ctx, body)
+	}, func(i int, err error) {
 		errs = append(errs, fmt.Errorf("to %s: %w", p.exchange.addresses[i], err))
-	}
-	for i, t := range p.targets {
-		if err := t.TrySend(body); err == fabric.ErrHighWater {
-			waiting = append(waiting, i)
-		} else if err != nil {
-			failed(i, err)
-		}
-	}
-	for _, i := range waiting {
-		if err := p.targets[i].Send(ctx, body); err != nil {
-			failed(i, err)
-		}
-	}
+	})
 	return errors.Join(errs...)
 }
 
