@@ -20,6 +20,8 @@ type proxy struct {
 	// life is how many bytes the next connection may carry, both ways together,
 	// until it is cut; negative: no end. Called by the accepting goroutine only.
 	life func() int64
+	// pace, if there is one, waits before n bytes from the target are passed on.
+	pace func(n int)
 
 	mu     sync.Mutex
 	target string
@@ -124,6 +126,9 @@ func (r *relay) copy(from int) {
 		}
 		r.mu.Unlock()
 		if n > 0 {
+			if from == 1 && r.proxy.pace != nil {
+				r.proxy.pace(n)
+			}
 			if _, werr := r.ends[1-from].Write(buf[:n]); werr != nil {
 				break
 			}

@@ -70,6 +70,7 @@ type Link struct {
 	carry    *batch          // begun by a Send that wrote by itself, for the writer to finish
 	heard    bool            // since the last tick
 	silent   int             // ticks since something was heard
+	came     uint64          // BytesIn at the last tick
 	cause    error           // why the connection is being closed, if we know
 	closed   bool
 
@@ -404,7 +405,8 @@ func (l *Link) Tick() {
 }
 
 // silence counts a tick in which nothing was heard, and reports whether there were
-// so many that the peer is to be given up; before that, it is asked. Under mu.
+// so many that the peer is to be given up; before that, it is asked. It also has
+// the peer told that this side lives. Under mu.
 func (l *Link) silence() (dead bool) {
 	if l.heard {
 		l.heard, l.silent = false, 0
@@ -418,9 +420,18 @@ func (l *Link) silence() (dead bool) {
 		l.core.ping = true
 	}
 	return false
+	if l.core.stats.BytesIn-l.came >= answerBytes {
+		l.core.pong = true
+	}
+	l.came = l.core.stats.BytesIn
 }
 
 var errSilent = errors.New("nothing was heard from the peer for the heartbeat timeout")
+// answerBytes is after how many bytes that came since the last tick the peer gets
+// a sign of life unasked: its ping would wait behind what it sends, and on a slow
+// path for too long. Without data less comes, and a ping is answered soon enough.
+const answerBytes = 4 << 10
+
 
 // Cut closes the connection, if there is one; streams stay.
 func (l *Link) Cut(cause error) {

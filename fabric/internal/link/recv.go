@@ -120,6 +120,9 @@ func (c *core) placed(ok bool) {
 	if p.into == nil {
 		return
 	}
+	if ok {
+		c.stats.BytesIn += uint64(p.n)
+	}
 	if r := p.stream; ok && r.partial == p.into {
 		p.into.buf = p.into.buf[:len(p.into.buf)+p.n]
 		c.arrived(r, p.n)
