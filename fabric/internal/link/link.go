@@ -419,19 +419,19 @@ func (l *Link) silence() (dead bool) {
 	if l.silent >= l.cfg.PingTicks {
 		l.core.ping = true
 	}
-	return false
 	if l.core.stats.BytesIn-l.came >= answerBytes {
 		l.core.pong = true
 	}
 	l.came = l.core.stats.BytesIn
+	return false
 }
 
-var errSilent = errors.New("nothing was heard from the peer for the heartbeat timeout")
 // answerBytes is after how many bytes that came since the last tick the peer gets
 // a sign of life unasked: its ping would wait behind what it sends, and on a slow
 // path for too long. Without data less comes, and a ping is answered soon enough.
 const answerBytes = 4 << 10
 
+var errSilent = errors.New("nothing was heard from the peer for the heartbeat timeout")
 
 // Cut closes the connection, if there is one; streams stay.
 func (l *Link) Cut(cause error) {
