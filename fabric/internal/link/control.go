@@ -222,7 +222,7 @@ func (c *core) back(rec *wire.Record) error {
 		return c.violation("%s record of stream %d, which was never opened", rec.Kind, rec.Stream)
 	}
 	s := c.out[rec.Stream]
-	if s == nil || s.flags&sendReset != 0 {
+	if s == nil || s.failure != nil {
 		c.stats.Late++
 		return nil
 	}

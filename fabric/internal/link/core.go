@@ -57,6 +57,7 @@ type core struct {
 	events     []event
 	flushers   []*flusher // who waits for acknowledgements
 
+	uptime  int  // ticks of this connection in which the peer was heard
 	maxBody int  // the largest message that the peer takes
 	closed  bool // no stream may begin
 	stats   Counters
@@ -121,6 +122,7 @@ func (c *core) detach() {
 		}
 	}
 	c.ping, c.pong, c.bye = false, false, nil
+	c.uptime = 0
 }
 
 // unbind takes a producer's end off its label.
@@ -481,6 +483,21 @@ func (c *core) tick() {
 			c.tell(r, recvState)
 		}
 	}
+}
+
+// alive counts a tick in which the peer was heard. Its consumers' ends open all
+// that they have as soon as there is a connection; producer's ends that they
+// have not opened again long after that were given up while there was none.
+func (c *core) alive() {
+	if c.uptime++; c.uptime != c.cfg.ResumeTicks {
+		return
+	}
+	c.failAll(func(s *SendStream) error {
+		if s.flags&(sendUsed|sendBound|sendLeaving) != sendUsed {
+			return nil
+		}
+		return c.lost(s, "the consumer's end was given up while there was no connection")
+	})
 }
 
 // idleTicks is after how many ticks without a message a stream gives its

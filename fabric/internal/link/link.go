@@ -410,6 +410,7 @@ func (l *Link) Tick() {
 func (l *Link) silence() (dead bool) {
 	if l.heard {
 		l.heard, l.silent = false, 0
+		l.core.alive()
 	} else {
 		l.silent++
 	}
@@ -479,6 +480,7 @@ func (l *Link) shut(orderly bool) {
 	for _, r := range l.core.in {
 		if r != nil {
 			l.core.drop(r)
+			r.flags |= recvCancelled // what still comes is dropped, and lent nothing
 		}
 	}
 	if l.conn != nil {

@@ -1,0 +1,145 @@
+package link
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/zfab/zfab/fabric/internal/flow"
+)
+
+// driven pair: two links whose packets are handed over by hand.
+type drivenPair struct {
+	t    *testing.T
+	link [2]*Link
+	drv  [2]Driver
+}
+
+func newDrivenPair(t *testing.T, resumeTicks int) *drivenPair {
+	p := &drivenPair{t: t}
+	for i := range p.link {
+		cfg := testConfig(flow.Mark{Messages: 1 << 16, Bytes: 1 << 20})
+		cfg.ResumeTicks = resumeTicks
+		p.link[i] = New(cfg, "peer")
+		p.drv[i] = Drive(p.link[i])
+	}
+	return p
+}
+
+func (p *drivenPair) bind() {
+	for _, d := range p.drv {
+		d.Bind(1 << 20)
+	}
+}
+
+func (p *drivenPair) unbind() {
+	for _, d := range p.drv {
+		d.Unbind()
+	}
+}
+
+// pass hands over what side from has to say now, and reports whether it had.
+func (p *drivenPair) pass(from int) bool {
+	p.t.Helper()
+	o := p.drv[from].Gather()
+	if o == nil {
+		return false
+	}
+	packets := o.Packets()
+	o.Done()
+	for _, b := range packets {
+		if err := p.drv[1-from].Packet(b, &heldBytes{b}); err != nil {
+			p.t.Fatalf("side %d: %v", 1-from, err)
+		}
+	}
+	return true
+}
+
+// settle lets both sides talk until they are silent.
+func (p *drivenPair) settle() {
+	for p.pass(0) || p.pass(1) {
+	}
+}
+
+// A link that is closing may be told of a backlog before its bye is written. It
+// lends nothing for that: nobody would give it back.
+func TestNothingIsLentAfterClose(t *testing.T) {
+	p := newDrivenPair(t, 0)
+	s := p.link[0].Stream("c", 0, flow.Mark{Messages: 10, Bytes: 1 << 20})
+	p.link[1].Receive(NewInbox(&Flow{Channel: "c", Mark: flow.Mark{Messages: 10, Bytes: 1 << 20}}, 0, nil))
+	p.bind()
+	p.settle()
+	if err := s.TrySend(testSenders[0], []byte("waits for credit")); err != nil {
+		t.Fatal(err)
+	}
+	p.drv[1].Shut(true)
+	p.pass(0)
+	if lent := p.link[1].cfg.Budget.Lent(); lent != 0 {
+		t.Errorf("%d bytes are lent by a closed link", lent)
+	}
+}
+
+// A state record that arrives while the link closes belongs to a stream that has
+// failed, and must not make it active again.
+func TestCreditAfterClose(t *testing.T) {
+	p := newDrivenPair(t, 0)
+	mark := flow.Mark{Messages: 10, Bytes: 1 << 20}
+	s := p.link[0].Stream("c", 0, mark)
+	p.link[1].Receive(NewInbox(&Flow{Channel: "c", Mark: mark}, 0, nil))
+	p.bind()
+	p.settle()
+	if err := s.TrySend(testSenders[0], []byte("waits for credit")); err != nil {
+		t.Fatal(err)
+	}
+	p.pass(0) // which announces it
+	p.drv[0].Shut(false)
+	p.pass(1) // the credit
+	if o := p.drv[0].Gather(); o == nil || !o.Bye {
+		t.Error("no bye is said")
+	}
+}
+
+// The consumer's end was given up alone: its resume window was over, and the
+// producer's was not. On the next connection nobody opens the stream again, so
+// the producer's end must find out by itself what is in doubt.
+func TestStreamThatIsNotOpenedAgain(t *testing.T) {
+	const window = 5
+	p := newDrivenPair(t, window)
+	mark := flow.Mark{Messages: 10, Bytes: 1 << 20}
+	s := p.link[0].Stream("c", 0, mark)
+	p.link[1].Receive(NewInbox(&Flow{Channel: "c", Mark: mark}, 0, nil))
+	other := p.link[0].Stream("c", 1, mark)
+	p.bind()
+	p.settle()
+	for range 2 {
+		if err := s.TrySend(testSenders[0], []byte("x")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.BeginFlush()
+	p.settle()
+	p.unbind()
+	p.link[1].Lose("no connection", false, false)
+	if err := s.TrySend(testSenders[0], []byte("in doubt")); err != nil {
+		t.Fatal(err)
+	}
+	p.bind()
+	for range 4 * window { // of an idle link only every second tick hears something
+		if err, _ := s.Failure(); err != nil {
+			break
+		}
+		for _, d := range p.drv {
+			if d.Tick() {
+				t.Fatal("the peer is taken for dead")
+			}
+		}
+		p.settle()
+	}
+	err, pending := s.Failure()
+	var lost *LostError
+	if !errors.As(err, &lost) || !pending || lost.Acknowledged != 2 || lost.Accepted != 3 {
+		t.Errorf("the stream ends with %v, pending %v", err, pending)
+	}
+	if err, _ := other.Failure(); err != nil {
+		t.Errorf("a stream that nobody has opened yet ends with %v", err)
+	}
+}
