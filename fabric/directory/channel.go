@@ -9,7 +9,7 @@ import (
 // node of a large fabric to come or go within one of a watcher's round trips. Who lags further gets a snapshot.
 const historyLen = 1024
 
-// channel is one channel's members and its recent changes. All of it is under Registry.mu.
+// channel is one channel's members and its recent changes.
 //
 // Watchers have no queues: they are positions (revisions) in the one history. A position older than base is overrun.
 // A snapshot made once serves as long as the history still reaches back to it, so that many watchers who begin at the
@@ -24,6 +24,15 @@ type channel struct {
 
 	snapshot         []Event // Added, sorted, never changed once made; nil: none
 	snapshotRevision uint64
+}
+
+func newChannel(name string, base uint64) *channel {
+	return &channel{
+		name:    name,
+		members: make(map[Member]*registration),
+		feeds:   make(map[*feed]struct{}),
+		base:    base,
+	}
 }
 
 // record appends a change and forgets the oldest one beyond the bound.

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 	"sync"
 	"time"
 )
@@ -16,15 +15,17 @@ type Options struct {
 	// Timeout bounds every call, in Dial's case all attempts together, and what a directory may take to answer one
 	// request before it counts as gone. Default: 5 s.
 	Timeout time.Duration
-	// Heartbeat is how often the directory is asked for a sign of life. Default: 5 s.
+	// Heartbeat is how often the directory is asked for a sign of life, and told one: it renews the leases of the
+	// nodes joined here. Default, and at most: a third of the directory's lease.
 	Heartbeat time.Duration
 	// Grace is how long, after the directory came back without its table, watchers still count on members that were
-	// there before, so that nobody sees them go and come while their nodes register again. It should be longer than
-	// Heartbeat, Timeout and the 2 s of a reconnect together, which another node may need to notice. Default: 15 s.
+	// there before, so that nobody sees them go and come while their nodes register again. Default: the directory's
+	// lease.
 	Grace time.Duration
-	// Lost is told when a node that was joined here cannot be registered again, because another life of it
-	// (ErrStale) or another node (ErrNameTaken) took its name while the directory could not be reached. It is called
-	// on the client's own goroutine and must not call the client. Default: a line in the log only.
+	// Lost is told when a node that was joined here cannot be registered again, because another life of it or an
+	// eviction (ErrStale), or another node (ErrNameTaken), took its name while the directory could not be reached or
+	// the lease had ended. It is called on the client's own goroutine and must not call the client. Default: a line in
+	// the log only.
 	Lost func(node NodeInfo, err error)
 	// Logger takes a line when the connection is lost, is back, or a node is lost. Default: slog.Default().
 	Logger *slog.Logger
@@ -35,10 +36,7 @@ func (o Options) withDefaults() Options {
 		o.Timeout = 5 * time.Second
 	}
 	if o.Heartbeat <= 0 {
-		o.Heartbeat = 5 * time.Second
-	}
-	if o.Grace <= 0 {
-		o.Grace = 15 * time.Second
+		o.Heartbeat = MaxLease // a third of the lease is less
 	}
 	if o.Lost == nil {
 		o.Lost = func(NodeInfo, error) {}
@@ -50,8 +48,9 @@ func (o Options) withDefaults() Options {
 }
 
 // Client is a directory in another process. It keeps one connection, dials again when it breaks, and then states
-// anew what was registered over it, so that the directory may come back empty and nobody here has to know. Calls
-// that a broken connection interrupts are made again over the next one. Only what the directory does not answer
+// anew what was registered over it, so that the directory may come back empty and nobody here has to know. It renews
+// the leases of what it registered until Close, and registers again what the directory let go. Calls that a broken
+// connection interrupts are made again over the next one. Only what the directory does not answer
 // within the timeout ends with *UnavailableError; Node and Members then still tell what was known last.
 //
 //	connected --broken--> dialing --connected--> restating --settled--> connected
@@ -75,6 +74,7 @@ type Client struct {
 	conn      *clientConn   // nil: none that is of use
 	ready     chan struct{} // closed while conn is not nil
 	cause     error         // why there is none
+	lease     time.Duration // the directory's, as it said last
 	held      map[string]*holding
 	unsettled bool // a change's outcome is unknown: what is held is to be stated anew
 	cache     map[string]NodeInfo
@@ -85,6 +85,7 @@ type Client struct {
 // holding is a node that was joined here, and its members.
 type holding struct {
 	info    NodeInfo
+	load    uint32
 	members map[Member]struct{}
 }
 
@@ -104,6 +105,7 @@ func Dial(ctx context.Context, addr string, opts Options) (*Client, error) {
 		changing: make(chan struct{}, 1),
 		ready:    make(chan struct{}),
 		cause:    errors.New("no connection yet"),
+		lease:    DefaultLease,
 		held:     make(map[string]*holding),
 		cache:    make(map[string]NodeInfo),
 		watchers: make(map[*clientWatcher]struct{}),
@@ -123,203 +125,12 @@ func Dial(ctx context.Context, addr string, opts Options) (*Client, error) {
 	return c, nil
 }
 
-// Close ends the connection and every call and watcher. Nodes that did not leave become orphans at the directory.
+// Close ends the connection and every call and watcher. Nodes that did not leave become orphans at the directory, for
+// what is left of their leases.
 func (c *Client) Close() error {
 	c.cancel()
 	<-c.ended
 	return nil
-}
-
-// Join implements Service.
-func (c *Client) Join(ctx context.Context, info NodeInfo) (uint64, error) {
-	if err := checkInfo(info); err != nil {
-		return 0, err
-	}
-	q := &request{Op: opJoin, Node: info.Name, Incarnation: info.Incarnation, Endpoint: info.Endpoint}
-	err := c.change(ctx, func(ctx context.Context, conn *clientConn) error {
-		r, err := conn.call(ctx, q)
-		if err != nil {
-			return err
-		}
-		info.Incarnation = r.Incarnation
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		if h := c.held[info.Name]; h == nil || h.info != info {
-			c.held[info.Name] = &holding{info: info, members: make(map[Member]struct{})}
-		}
-		return nil
-	})
-	if err != nil {
-		return 0, err
-	}
-	c.remember(info)
-	return info.Incarnation, nil
-}
-
-// Leave implements Service.
-func (c *Client) Leave(ctx context.Context, node string, incarnation uint64) error {
-	if err := CheckName("node", node); err != nil {
-		return err
-	}
-	drop := func() {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		if h := c.held[node]; h != nil && h.info.Incarnation == incarnation {
-			delete(c.held, node)
-		}
-	}
-	drop() // at once, whatever becomes of the call; and in turn, after a Join that was under way
-	return c.change(ctx, func(ctx context.Context, conn *clientConn) error {
-		drop()
-		_, err := conn.call(ctx, &request{Op: opLeave, Node: node, Incarnation: incarnation})
-		return err
-	})
-}
-
-// Add implements Service.
-func (c *Client) Add(ctx context.Context, incarnation uint64, members ...Member) error {
-	if len(members) == 0 {
-		return nil
-	}
-	node, err := checkMembers(members)
-	if err != nil {
-		return err
-	}
-	return c.change(ctx, func(ctx context.Context, conn *clientConn) error {
-		for part := range slices.Chunk(members, batchLen) {
-			if _, err := conn.call(ctx, &request{Op: opAdd, Incarnation: incarnation, Members: part}); err != nil {
-				if len(members) > batchLen {
-					c.unsettle() // all or none
-				}
-				return err
-			}
-		}
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		if h := c.held[node]; h != nil && h.info.Incarnation == incarnation {
-			for _, m := range members {
-				h.members[m] = struct{}{}
-			}
-		}
-		return nil
-	})
-}
-
-// Remove implements Service.
-func (c *Client) Remove(ctx context.Context, incarnation uint64, members ...Member) error {
-	if len(members) == 0 {
-		return nil
-	}
-	node, err := checkMembers(members)
-	if err != nil {
-		return err
-	}
-	drop := func() {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		if h := c.held[node]; h != nil && h.info.Incarnation == incarnation {
-			for _, m := range members {
-				delete(h.members, m)
-			}
-		}
-	}
-	drop() // at once, whatever becomes of the call; and in turn, after an Add that was under way
-	return c.change(ctx, func(ctx context.Context, conn *clientConn) error {
-		drop()
-		for part := range slices.Chunk(members, batchLen) {
-			if _, err := conn.call(ctx, &request{Op: opRemove, Incarnation: incarnation, Members: part}); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-}
-
-// Members implements Service. While the directory cannot be reached, a channel that is being watched here is still
-// known.
-func (c *Client) Members(ctx context.Context, channel string) ([]Member, error) {
-	if err := CheckName("channel", channel); err != nil {
-		return nil, err
-	}
-	if list, ok := c.watched(channel); ok && !c.connected() {
-		return list, nil
-	}
-	var list []Member
-	q := &request{Op: opMembers, Channel: channel}
-	for {
-		r, err := c.ask(ctx, q)
-		if err != nil {
-			if known, ok := c.watched(channel); ok && errors.Is(err, ErrUnavailable) {
-				return known, nil
-			}
-			return nil, err
-		}
-		list = append(list, r.Members...)
-		if !r.More || len(list) == 0 {
-			return list, nil
-		}
-		q.AfterMember = wireMembers{list[len(list)-1]}
-	}
-}
-
-// Channels implements Service.
-func (c *Client) Channels(ctx context.Context) ([]string, error) {
-	var list []string
-	q := &request{Op: opChannels}
-	for {
-		r, err := c.ask(ctx, q)
-		if err != nil {
-			return nil, err
-		}
-		list = append(list, r.Channels...)
-		if !r.More || len(list) == 0 {
-			return list, nil
-		}
-		q.After = list[len(list)-1]
-	}
-}
-
-// Nodes implements Service.
-func (c *Client) Nodes(ctx context.Context) ([]NodeInfo, error) {
-	var list []NodeInfo
-	q := &request{Op: opNodes}
-	for {
-		r, err := c.ask(ctx, q)
-		if err != nil {
-			return nil, err
-		}
-		list = append(list, r.Nodes...)
-		if !r.More || len(list) == 0 {
-			c.remember(list...)
-			return list, nil
-		}
-		q.After = list[len(list)-1].Name
-	}
-}
-
-// Node implements Service. While the directory cannot be reached, what was last heard of the node is returned.
-func (c *Client) Node(ctx context.Context, name string) (NodeInfo, error) {
-	if err := CheckName("node", name); err != nil {
-		return NodeInfo{}, err
-	}
-	if info, ok := c.recall(name); ok && !c.connected() {
-		return info, nil
-	}
-	r, err := c.ask(ctx, &request{Op: opNode, Node: name})
-	if err == nil && len(r.Nodes) != 1 {
-		err = fmt.Errorf("directory: %s answered with %d nodes for one", c.addr, len(r.Nodes))
-	}
-	if err != nil {
-		if info, ok := c.recall(name); ok && errors.Is(err, ErrUnavailable) {
-			return info, nil
-		}
-		if errors.Is(err, ErrUnknownNode) {
-			c.forget(name)
-		}
-		return NodeInfo{}, err
-	}
-	c.remember(r.Nodes[0])
-	return r.Nodes[0], nil
 }
 
 // Watch implements Service. A Watcher outlives connections: while there is none, Next just waits.
@@ -327,6 +138,13 @@ func (c *Client) Watch(ctx context.Context, channel string) (Watcher, error) {
 	if err := CheckName("channel", channel); err != nil {
 		return nil, err
 	}
+	return c.watch(ctx, channel)
+}
+
+// WatchNodes implements Service, as Watch does.
+func (c *Client) WatchNodes(ctx context.Context) (Watcher, error) { return c.watch(ctx, "") }
+
+func (c *Client) watch(ctx context.Context, channel string) (Watcher, error) {
 	w := newClientWatcher(c, channel)
 	bounded, cancel := context.WithTimeout(ctx, c.opts.Timeout)
 	defer cancel()

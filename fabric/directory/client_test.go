@@ -121,7 +121,7 @@ func testService(t *testing.T, s Service) {
 	} else if e := new(NameTakenError); !errors.As(err, &e) || e.Name != "a" || e.Endpoint != "mem://a" {
 		t.Errorf("a name that is taken: %#v", err)
 	}
-	if again, err := s.Join(ctx, NodeInfo{"a", a, "mem://a"}); err != nil || again != a {
+	if again, err := s.Join(ctx, infoOf("a", a, "mem://a")); err != nil || again != a {
 		t.Errorf("the same life again: %d, %v", again, err)
 	}
 	mustAdd(t, s, a, consumer("c", "a", 0), Member{"c", Producer, "a", 0})
@@ -130,7 +130,7 @@ func testService(t *testing.T, s Service) {
 	if events[0].Member.Role != Consumer || events[1].Member.Role != Producer {
 		t.Errorf("roles: %v", events)
 	}
-	if want := (NodeInfo{"b", b, "mem://b"}); events[2].Node != want {
+	if want := infoOf("b", b, "mem://b"); events[2].Node != want {
 		t.Errorf("node of an event: %v", events[2].Node)
 	}
 	late := mustWatch(t, s, "c")
@@ -146,10 +146,10 @@ func testService(t *testing.T, s Service) {
 	if list, err := s.Channels(ctx); err != nil || fmt.Sprint(list) != "[c d]" {
 		t.Errorf("channels: %v, %v", list, err)
 	}
-	if list, err := s.Nodes(ctx); err != nil || len(list) != 2 || list[1] != (NodeInfo{"b", b, "mem://b"}) {
+	if list, err := s.Nodes(ctx); err != nil || len(list) != 2 || list[1] != infoOf("b", b, "mem://b") {
 		t.Errorf("nodes: %v, %v", list, err)
 	}
-	if info, err := s.Node(ctx, "a"); err != nil || info != (NodeInfo{"a", a, "mem://a"}) {
+	if info, err := s.Node(ctx, "a"); err != nil || info != infoOf("a", a, "mem://a") {
 		t.Errorf("node: %v, %v", info, err)
 	}
 	if _, err := s.Node(ctx, "unknown"); !errors.Is(err, ErrUnknownNode) {
@@ -283,7 +283,7 @@ func TestDirectoryComesBackEmpty(t *testing.T) {
 	r := NewRegistry()
 	mustServe(t, r, addr)
 	await(t, r, "c", "c/a/0", "c/b/0")
-	if info, err := r.Node(testContext(t), "a"); err != nil || info != (NodeInfo{"a", incA, "mem://a"}) {
+	if info, err := r.Node(testContext(t), "a"); err != nil || info != infoOf("a", incA, "mem://a") {
 		t.Errorf("registered again as %v, %v", info, err)
 	}
 	expectQuiet(t, b, incB, consumer("c", "b", 99), w) // c/a/1 stays in doubt: grace is long
@@ -413,7 +413,7 @@ func TestOrphanIsTakenOver(t *testing.T) {
 	}
 	mustAdd(t, successor, second, consumer("c", "n", 0))
 	events := expect(t, w, "-c/n/0", "+c/n/0")
-	if events[0].Node.Incarnation != first || events[1].Node != (NodeInfo{"n", second, "mem://2"}) {
+	if events[0].Node.Incarnation != first || events[1].Node != infoOf("n", second, "mem://2") {
 		t.Errorf("events: %v", events)
 	}
 }
@@ -435,7 +435,7 @@ func TestReplacedNodeIsLost(t *testing.T) {
 			first.Close()
 
 			r := NewRegistry()
-			if _, err := r.Join(testContext(t), NodeInfo{"n", successor, "mem://2"}); err != nil {
+			if _, err := r.Join(testContext(t), infoOf("n", successor, "mem://2")); err != nil {
 				t.Fatal(err)
 			}
 			mustServe(t, r, addr)
@@ -478,7 +478,7 @@ func TestWithoutADirectoryCallsEndWithUnavailable(t *testing.T) {
 	awaitGone(t, c)
 	ctx := testContext(t)
 
-	if info, err := c.Node(ctx, "n"); err != nil || info != (NodeInfo{"n", incarnation, "mem://n"}) {
+	if info, err := c.Node(ctx, "n"); err != nil || info != infoOf("n", incarnation, "mem://n") {
 		t.Errorf("a known node: %v, %v", info, err)
 	}
 	if list, err := c.Members(ctx, "c"); err != nil || fmt.Sprint(list) != "[c/n/0]" {
@@ -512,7 +512,7 @@ func TestWithoutADirectoryCallsEndWithUnavailable(t *testing.T) {
 	mustAdd(t, c, incarnation, consumer("c", "n", 2))
 	await(t, r, "c", "c/n/0", "c/n/2")
 	expect(t, w, "+c/n/2")
-	if _, ok := r.channels["other"]; ok {
+	if _, ok := r.table.channels["other"]; ok {
 		t.Error("a failed watch is at the directory")
 	}
 }
@@ -579,7 +579,7 @@ func TestDirectoryThatDoesNotAnswerIsGivenUp(t *testing.T) {
 			case q.Op == opRestate, q.Op == opSettle:
 				return &reply{}
 			case q.Op == opNode && connection > 1:
-				return &reply{Nodes: wireNodes{{"n", 1, ""}}}
+				return &reply{Nodes: wireNodes{{Node: infoOf("n", 1, "")}}}
 			}
 			return nil
 		})

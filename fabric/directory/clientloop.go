@@ -19,6 +19,10 @@ const (
 	maxBackoff = 2 * time.Second
 )
 
+// Nodes are to be registered again within a third of a lease after the directory is back: at this part of a lease at
+// the latest the next attempt is made.
+const backoffs = 6
+
 // A Client's one goroutine: it keeps a connection, and tells every new one what is held.
 
 // unsettle has what is held stated anew.
@@ -61,7 +65,8 @@ func (c *Client) run(conn *clientConn) {
 
 // tend looks after a connection until it breaks or the client is closed.
 func (c *Client) tend(conn *clientConn) {
-	heartbeat := time.NewTicker(c.opts.Heartbeat)
+	// A random first wait: all clients connect at the same instant to a directory that comes back.
+	heartbeat := time.NewTimer(rand.N(c.period()))
 	defer heartbeat.Stop()
 	for {
 		select {
@@ -70,13 +75,11 @@ func (c *Client) tend(conn *clientConn) {
 		case <-c.ctx.Done():
 			return
 		case <-heartbeat.C:
-			if err := c.within(func(ctx context.Context) error {
-				_, err := conn.call(ctx, &request{Op: opPing})
-				return err
-			}); err != nil {
+			if err := c.within(func(ctx context.Context) error { return c.renew(ctx, conn) }); err != nil {
 				conn.fail(fmt.Errorf("no sign of life: %w", err))
 				return
 			}
+			heartbeat.Reset(c.period())
 		case <-c.wake:
 			if err := c.within(func(ctx context.Context) error {
 				conn.flush(ctx)
@@ -92,6 +95,62 @@ func (c *Client) tend(conn *clientConn) {
 	}
 }
 
+func (c *Client) leaseTime() time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.lease
+}
+
+// period is the time from one sign of life to the next.
+func (c *Client) period() time.Duration {
+	return min(c.opts.Heartbeat, c.leaseTime()/renewals)
+}
+
+// grace is how long a watcher counts on what a directory without its table does not know.
+func (c *Client) grace() time.Duration {
+	if c.opts.Grace > 0 {
+		return c.opts.Grace
+	}
+	return c.leaseTime()
+}
+
+// renew shows the directory that all that is held here is alive, and whether the directory is.
+func (c *Client) renew(ctx context.Context, conn *clientConn) error {
+	c.mu.Lock()
+	list := make(wireRenewals, 0, len(c.held))
+	for _, h := range c.held {
+		list = append(list, renewal{name: h.info.Name, incarnation: h.info.Incarnation, load: h.load})
+	}
+	c.mu.Unlock()
+	if len(list) == 0 {
+		_, err := conn.call(ctx, &request{Op: opPing})
+		return err
+	}
+	for part := range slices.Chunk(list, batchLen) {
+		r, err := conn.call(ctx, &request{Op: opRenew, Renewals: part})
+		if err != nil {
+			return err
+		}
+		if c.misses(part, r.Unknown) {
+			c.unsettle()
+		}
+	}
+	return nil
+}
+
+// misses reports whether a node is held here, as it was when its renewal was sent, that the directory does not know.
+func (c *Client) misses(sent []renewal, unknown []string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, r := range sent {
+		h := c.held[r.name]
+		if h != nil && h.info.Incarnation == r.incarnation && slices.Contains(unknown, r.name) {
+			return true
+		}
+	}
+	return false
+}
+
 // within calls f with a context that the timeout ends.
 func (c *Client) within(f func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(c.ctx, c.opts.Timeout)
@@ -101,7 +160,7 @@ func (c *Client) within(f func(context.Context) error) error {
 
 // reconnect dials until a directory is there that answers and knows all that is held, or ctx ends.
 func (c *Client) reconnect(ctx context.Context) (*clientConn, error) {
-	for bound := minBackoff; ; bound = min(2*bound, maxBackoff) {
+	for bound := minBackoff; ; bound = min(2*bound, maxBackoff, c.leaseTime()/backoffs) {
 		conn, err := c.connect(ctx)
 		if err == nil {
 			return conn, nil
@@ -178,13 +237,20 @@ func (c *Client) restate(ctx context.Context, conn *clientConn) (err error) {
 			return err
 		}
 	}
-	_, err = conn.call(ctx, &request{Op: opSettle})
-	return err
+	r, err := conn.call(ctx, &request{Op: opSettle})
+	if err != nil {
+		return err
+	}
+	if lease := r.Lease.duration(); lease >= MinLease {
+		c.mu.Lock()
+		c.lease = lease
+		c.mu.Unlock()
+	}
+	return nil
 }
 
 func (c *Client) restateNode(ctx context.Context, conn *clientConn, h holding) error {
-	join := &request{Op: opJoin, Node: h.info.Name, Incarnation: h.info.Incarnation, Endpoint: h.info.Endpoint}
-	if _, err := conn.call(ctx, join); err != nil {
+	if _, err := conn.call(ctx, joinRequest(h.info)); err != nil {
 		return err
 	}
 	for part := range slices.Chunk(slices.SortedFunc(maps.Keys(h.members), Member.Compare), batchLen) {

@@ -21,7 +21,7 @@ import (
 type clientWatcher struct {
 	// immutable
 	client  *Client
-	channel string
+	channel string // "": the nodes
 	closed  chan struct{}
 	once    sync.Once
 	turn    chan struct{} // room for one: whose turn it is in Next
@@ -146,6 +146,9 @@ func (w *clientWatcher) ask(ctx context.Context) error {
 		q := &request{Op: opNext, Watch: w.number}
 		if !w.begun {
 			q = &request{Op: opWatch, Watch: w.number, Channel: w.channel, Epoch: w.epoch, Revision: w.revision}
+			if w.channel == "" {
+				q.Op = opWatchNodes
+			}
 		}
 		asked, err := w.conn.start(ctx, q)
 		if errors.Is(err, errLost) {
@@ -170,7 +173,7 @@ func (w *clientWatcher) answered(r *reply) error {
 	}
 	if !w.begun {
 		w.begun = true
-		w.expiry = time.Now().Add(w.client.opts.Grace) // nobody could register again before
+		w.expiry = time.Now().Add(w.client.grace()) // nobody could register again before
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -188,7 +191,7 @@ func (w *clientWatcher) answered(r *reply) error {
 	w.client.remember(heard...)
 	if w.view.fresh == nil && w.view.synced {
 		if w.newLife {
-			w.expiry = time.Now().Add(w.client.opts.Grace)
+			w.expiry = time.Now().Add(w.client.grace())
 		}
 		w.newLife = false
 		w.epoch, w.revision = r.Epoch, r.Revision

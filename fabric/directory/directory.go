@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"time"
 )
 
 // Role says which end of a channel a member is.
@@ -25,11 +26,33 @@ func (r Role) String() string {
 	return fmt.Sprintf("role %d", uint8(r))
 }
 
-// NodeInfo is what the directory knows of a node.
+// NodeInfo is what a node says of itself for all of one life. It is comparable.
 type NodeInfo struct {
 	Name        string // 1 to 255 bytes of [A-Za-z0-9._-]
 	Incarnation uint64 // one life of the node; a later life has a greater one; at most MaxIncarnation
 	Endpoint    string // where its peers dial it, "tcp://10.0.0.7:4000"; at most 1024 bytes
+	Weight      uint32 // the share that it takes of what is spread by weight; 0 counts as 1; at most MaxWeight
+	Zone        string // what it is near to: the name of a zone and, within it, of a host. Formed as Name, or ""
+	Host        string
+}
+
+// Entry is a node with what changes during its life.
+type Entry struct {
+	Node   NodeInfo
+	Load   uint32        // what it reported last, see Service.Report
+	Lease  time.Duration // what is left of it; 0: it has none, as a node of the directory's own process
+	Orphan bool          // its connection to the directory has ended
+}
+
+// Status is a directory's account of itself.
+type Status struct {
+	Epoch    uint64        // one life of its table
+	Revision uint64        // changes made in it
+	Lease    time.Duration // how long a registration lives without renewal
+	Warming  time.Duration // how long a node that is not known may still be one that has not registered again
+	Nodes    int
+	Channels int // that have members
+	Members  int
 }
 
 // Member is one producer or one consumer of a channel. It is comparable and may be a map's key.
@@ -83,27 +106,37 @@ type Event struct {
 	// a directory that lost its table counts again from the start.
 	Revision uint64
 	Kind     EventKind
-	Member   Member
+	Member   Member // in a watch of the nodes: without channel, role and index
 	Node     NodeInfo
+	// Warming comes with Synced: for so long, nodes that the directory's earlier life knew may still register again.
+	Warming time.Duration
 }
 
 // Service is a directory, in this process (Registry) or in another one (Client).
 //
 // Every call returns at the latest when its context ends. A Client's calls return within its timeout as well; a
 // Registry's never wait. All are safe for concurrent use. Errors to branch on: ErrNameTaken, ErrStale,
-// ErrUnknownNode, ErrNotJoined, ErrInvalid, ErrLimit, ErrUnavailable, ErrClosed.
+// ErrUnknownNode, ErrWarming, ErrNotJoined, ErrInvalid, ErrLimit, ErrUnavailable, ErrClosed.
 type Service interface {
 	// Join claims a node name and returns the node's incarnation. With info.Incarnation 0 the directory chooses one
 	// that is greater than any it knew of that name. A name that a live node holds is refused with
 	// *NameTakenError; an orphan's name (its connection to the directory ended without Leave) goes to the newcomer,
 	// and the orphan's members are removed.
 	//
-	// An incarnation other than 0 says: this life of the node was registered before. With the registered incarnation
-	// and endpoint, Join resumes that registration, members included; an older one is refused with *StaleError.
+	// An incarnation other than 0 says: this life of the node was registered before. With all that was registered,
+	// Join resumes that registration, members included; an older one is refused with *StaleError.
+	//
+	// A node that a Client joined lives for a lease, which the Client renews; when the lease ends it is removed with
+	// all its members. One of a Registry's own process lives until it leaves.
 	Join(ctx context.Context, info NodeInfo) (uint64, error)
 
-	// Leave removes the node and all its members. A node that is not there is no error.
+	// Leave removes the node and all its members, for good: that life of it cannot join again. A node that is not
+	// there is no error.
 	Leave(ctx context.Context, node string, incarnation uint64) error
+
+	// Evict is Leave for a node of somebody else, of that incarnation or, with 0, of any. One that is live is
+	// refused with *LiveError unless force is set.
+	Evict(ctx context.Context, node string, incarnation uint64, force bool) error
 
 	// Add registers members, all of one node: every one of them or, with an error, none. A member that is there already
 	// is no error.
@@ -111,6 +144,10 @@ type Service interface {
 
 	// Remove takes members out, all of one node. A member that is not there is no error.
 	Remove(ctx context.Context, incarnation uint64, members ...Member) error
+
+	// Report says how busy a node is that was joined here, in a unit that the fabric's nodes share: streams, or
+	// thousandths of their CPUs. A Client tells it with the next renewal.
+	Report(ctx context.Context, node string, incarnation uint64, load uint32) error
 
 	// Members lists a channel's members by role, node and index; none, without an error, for an unknown channel.
 	Members(ctx context.Context, channel string) ([]Member, error)
@@ -121,19 +158,31 @@ type Service interface {
 	// Nodes lists the nodes, orphans included, by name.
 	Nodes(ctx context.Context) ([]NodeInfo, error)
 
-	// Node looks one node up; *UnknownNodeError if it is not there.
+	// Entries is Nodes with what changes during their lives.
+	Entries(ctx context.Context) ([]Entry, error)
+
+	// Node looks one node up: *UnknownNodeError if it is not there, *WarmingError if that cannot be told yet.
 	Node(ctx context.Context, name string) (NodeInfo, error)
+
+	// Lookup is Node with what changes during its life.
+	Lookup(ctx context.Context, name string) (Entry, error)
 
 	// Watch tells who is in a channel and what changes: Added events for all that are there, then Synced, then
 	// changes in order. A channel that nobody knows yet is watched like any other. The context ends Watch, not the
 	// Watcher.
 	Watch(ctx context.Context, channel string) (Watcher, error)
 
+	// WatchNodes tells in the same way which nodes there are.
+	WatchNodes(ctx context.Context) (Watcher, error)
+
+	// Status is the directory's account of itself.
+	Status(ctx context.Context) (Status, error)
+
 	// Close ends the service for this process; calls under way and watchers end with ErrClosed.
 	Close() error
 }
 
-// Watcher tells what happens in one channel.
+// Watcher tells what happens in one channel, or among the nodes.
 //
 // A watcher whose owner is slow holds no backlog that grows with the changes: once it falls too far behind it skips
 // to the present, and tells the differences between that and what it told before. A member that came and went

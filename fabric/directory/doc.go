@@ -9,11 +9,20 @@
 // it. Registry and Client are both a Service. PROTOCOL.md, beside this file, is what passes between Client and
 // Server, for those who speak to a directory from another language: a plain REQ socket is enough.
 //
+// What another process registers lives for a lease, and is renewed by its Client: a process that is killed, stopped or
+// cut off is gone after 15 seconds at the latest, whatever its connections look like. What this process registers needs
+// no renewal, as it cannot outlive its Registry.
+//
 // # Reading the source
 //
-// registry.go is the table. channel.go keeps each channel's recent changes, feed.go reads them at a watcher's pace,
-// view.go turns them into differences against what a watcher told before. protocol.go is requests and replies as
-// bytes. server.go accepts, session.go serves one connection, holder.go is what a connection's beginning and end mean
-// for the table. client.go is the Client's calls, clientcall.go how they find a connection, call.go one request's way
-// over it, clientloop.go how there is always one again, clientwatch.go a watch that outlives connections.
+// table.go is what a directory knows; lease.go how that ends. channel.go keeps each channel's recent changes, feed.go
+// reads them at a watcher's pace, view.go turns them into differences against what a watcher told before, holder.go is
+// what a connection's beginning and end mean. None of these knows a clock, a lock or a socket: registry.go has the lock
+// and tells the time.
+//
+// protocol.go is requests and replies, codec.go and wireerrors.go their bytes. server.go accepts, session.go serves one
+// connection, serve.go answers one request, served.go is what they do with a Registry. client.go is the Client,
+// clientask.go and clientchange.go its calls, clientcall.go how they find a connection, call.go one request's way over
+// it, clientloop.go how there is always one again and how leases are renewed, clientwatch.go a watch that outlives
+// connections.
 package directory

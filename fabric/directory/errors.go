@@ -3,6 +3,7 @@ package directory
 import (
 	"errors"
 	"fmt"
+	"time"
 )
 
 // Errors to branch on with errors.Is. The typed ones below match them and say more.
@@ -11,6 +12,8 @@ var (
 	ErrStale       = errors.New("directory: not the registered incarnation")
 	ErrNotJoined   = errors.New("directory: node is not joined here")
 	ErrUnknownNode = errors.New("directory: unknown node")
+	ErrWarming     = errors.New("directory: not known yet")
+	ErrLive        = errors.New("directory: node is live")
 	ErrInvalid     = errors.New("directory: invalid argument")
 	ErrLimit       = errors.New("directory: limit reached")
 	ErrUnavailable = errors.New("directory: unavailable")
@@ -54,9 +57,33 @@ type UnknownNodeError struct{ Name string }
 func (e *UnknownNodeError) Error() string        { return fmt.Sprintf("directory: no node %q", e.Name) }
 func (e *UnknownNodeError) Is(target error) bool { return target == ErrUnknownNode }
 
-// NameError: the name of a node or a channel is not well formed.
+// WarmingError: the directory began without its table not long ago, and does not know the node. It may not have
+// registered again yet; ask once more after Remaining.
+type WarmingError struct {
+	Name      string
+	Remaining time.Duration
+}
+
+func (e *WarmingError) Error() string {
+	return fmt.Sprintf("directory: node %q is not known yet: the directory has started empty, and gives nodes %v more to register again",
+		e.Name, e.Remaining.Round(time.Millisecond))
+}
+func (e *WarmingError) Is(target error) bool { return target == ErrWarming }
+
+// LiveError: the node is connected to the directory, and is not evicted without force.
+type LiveError struct {
+	Name     string
+	Endpoint string
+}
+
+func (e *LiveError) Error() string {
+	return fmt.Sprintf("directory: node %q at %q is live: evict it by force, or end it", e.Name, e.Endpoint)
+}
+func (e *LiveError) Is(target error) bool { return target == ErrLive }
+
+// NameError: a name is not well formed.
 type NameError struct {
-	What   string // "node" or "channel"
+	What   string // "node", "channel", "zone" or "host"
 	Name   string
 	Offset int // of the first bad byte
 	Reason string

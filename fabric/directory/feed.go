@@ -6,11 +6,10 @@ package directory
 //
 // A reader that resumes where it ended starts with changes at once, if the history still reaches back that far.
 type feed struct {
-	registry *Registry
-	channel  *channel
-	wake     func() // called under Registry.mu whenever take has something new; must not block
+	table   *table
+	channel *channel
+	wake    func() // called, with the table locked, whenever take has something new; must not block
 
-	// under Registry.mu
 	reset    bool    // a snapshot begins; not yet told
 	rest     []Event // of the snapshot
 	cursor   uint64  // everything up to here was given, once rest is empty
@@ -19,28 +18,20 @@ type feed struct {
 	released bool
 }
 
-// open starts a feed. A position, that is this registry's epoch and a revision that an earlier feed gave, resumes there.
-func (r *Registry) open(name string, epoch, revision uint64, wake func()) (*feed, error) {
-	if err := CheckName("channel", name); err != nil {
-		return nil, err
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.closed {
-		return nil, ErrClosed
-	}
-	f := &feed{registry: r, channel: r.channel(name), wake: wake, cursor: revision}
-	f.channel.feeds[f] = struct{}{}
-	if epoch != r.epoch || revision < f.channel.base || revision > r.revision {
+// open starts a feed. A position, that is this table's epoch and a revision that an earlier feed gave, resumes there.
+func (t *table) open(c *channel, epoch, revision uint64, wake func()) *feed {
+	f := &feed{table: t, channel: c, wake: wake, cursor: revision}
+	c.feeds[f] = struct{}{}
+	if epoch != t.epoch || revision > t.revision {
 		f.restart()
 	}
-	return f, nil
+	return f
 }
 
 func (f *feed) restart() {
 	f.reset = true
-	f.rest, f.cursor = f.channel.take(f.registry.revision)
-	f.syncing, f.target = true, f.registry.revision
+	f.rest, f.cursor = f.channel.take(f.table.revision)
+	f.syncing, f.target = true, f.table.revision
 }
 
 // batch is what a feed gives at once.
@@ -53,12 +44,7 @@ type batch struct {
 
 // take appends up to limit events to dst, which becomes the batch. It gives none when there is nothing new; wake
 // tells when to ask again.
-func (f *feed) take(dst []Event, limit int) (batch, error) {
-	f.registry.mu.Lock()
-	defer f.registry.mu.Unlock()
-	if f.registry.closed || f.released {
-		return batch{events: dst}, ErrClosed
-	}
+func (f *feed) take(dst []Event, limit int) batch {
 	if f.cursor < f.channel.base {
 		f.restart()
 	}
@@ -66,7 +52,7 @@ func (f *feed) take(dst []Event, limit int) (batch, error) {
 	f.reset = false
 	b.events = f.fill(dst, len(dst)+limit)
 	b.revision = f.cursor
-	return b, nil
+	return b
 }
 
 // fill appends events until dst has full or there are no more.
@@ -82,13 +68,13 @@ func (f *feed) fill(dst []Event, full int) []Event {
 	for len(dst) < full {
 		switch {
 		case f.syncing && (len(changes) == 0 || changes[0].Revision > f.target):
-			dst = append(dst, Event{Revision: f.target, Kind: Synced})
+			dst = append(dst, Event{Revision: f.target, Kind: Synced, Warming: f.table.warming()})
 			f.cursor, f.syncing = f.target, false
 		case len(changes) > 0:
 			dst = append(dst, changes[0])
 			f.cursor, changes = changes[0].Revision, changes[1:]
 		default:
-			f.cursor = f.registry.revision // what changed in other channels is behind us as well
+			f.cursor = f.table.revision // what changed in other channels is behind us as well
 			return dst
 		}
 	}
@@ -97,12 +83,7 @@ func (f *feed) fill(dst []Event, full int) []Event {
 
 // release ends the feed; any number of times.
 func (f *feed) release() {
-	f.registry.mu.Lock()
-	defer f.registry.mu.Unlock()
-	if f.released {
-		return
-	}
 	f.released = true
 	delete(f.channel.feeds, f)
-	f.registry.forget(f.channel)
+	f.table.forget(f.channel)
 }

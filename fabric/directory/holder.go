@@ -12,60 +12,45 @@ import (
 
 // attach makes the client's holder live: at a connection's beginning. Nodes that it joined over an earlier one are
 // orphans until it joins them again.
-func (r *Registry) attach(id string) *holder {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	h := r.holders[id]
+func (t *table) attach(id string) *holder {
+	h := t.holders[id]
 	if h == nil {
 		h = &holder{id: id, nodes: make(map[*node]struct{})}
-		r.holders[id] = h
+		t.holders[id] = h
 	}
 	h.live = true
 	h.connection++
 	return h
 }
 
-// detach ends it: the holder's nodes are orphans.
-func (r *Registry) detach(h *holder) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
+// detach ends it: the holder's nodes are orphans, and live on for what is left of their leases.
+func (t *table) detach(h *holder) {
 	h.live = false
-	r.forgetHolder(h)
+	t.forgetHolder(h)
 }
 
 // forgetHolder lets a holder go that has ended and holds nothing.
-func (r *Registry) forgetHolder(h *holder) {
+func (t *table) forgetHolder(h *holder) {
 	if !h.live && len(h.nodes) == 0 {
-		delete(r.holders, h.id)
+		delete(t.holders, h.id)
 	}
 }
 
 // restate begins a round: what the holder joins and adds from now on is what it holds.
-func (r *Registry) restate(h *holder) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.closed {
-		return ErrClosed
-	}
-	r.rounds++
-	h.round, h.restating = r.rounds, true
-	return nil
+func (t *table) restate(h *holder) {
+	t.rounds++
+	h.round, h.restating = t.rounds, true
 }
 
 // settle ends the round: what the holder did not state is removed. Without a round there is nothing to do.
-func (r *Registry) settle(h *holder) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.closed {
-		return ErrClosed
-	}
+func (t *table) settle(h *holder) {
 	if !h.restating {
-		return nil
+		return
 	}
 	h.restating = false
 	for _, n := range slices.SortedFunc(maps.Keys(h.nodes), func(a, b *node) int { return compareInfo(a.info, b.info) }) {
 		if n.round != h.round {
-			r.drop(n)
+			t.drop(n, true)
 			continue
 		}
 		var gone []Member
@@ -74,7 +59,6 @@ func (r *Registry) settle(h *holder) error {
 				gone = append(gone, m)
 			}
 		}
-		r.dropMembers(n, gone)
+		t.dropMembers(n, gone)
 	}
-	return nil
 }

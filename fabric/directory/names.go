@@ -16,9 +16,11 @@ const (
 	MaxIndex = 1<<31 - 1
 	// MaxIncarnation is the greatest incarnation: exact in a float64, so in every language's numbers.
 	MaxIncarnation = 1 << 53
+	// MaxWeight is the greatest weight of a node.
+	MaxWeight = 1_000_000
 )
 
-// CheckName reports whether name may name a node or a channel (what says which, for the error): 1 to MaxName bytes
+// CheckName reports whether name may name a node, a channel, a zone or a host (what says which, for the error): 1 to MaxName bytes
 // of A-Z, a-z, 0-9, '.', '_' and '-'. The error is a *NameError.
 func CheckName(what, name string) error {
 	if name == "" {
@@ -54,6 +56,21 @@ func checkInfo(info NodeInfo) error {
 	for i, c := range info.Endpoint {
 		if c == utf8.RuneError || unicode.IsControl(c) {
 			return invalid("node %s: endpoint %q has an unprintable character at byte %d", info.Name, info.Endpoint, i)
+		}
+	}
+	return checkAttributes(info)
+}
+
+// checkAttributes checks what a node says of its place and share.
+func checkAttributes(info NodeInfo) error {
+	if info.Weight > MaxWeight {
+		return invalid("node %s: weight %d is over %d", info.Name, info.Weight, MaxWeight)
+	}
+	for _, place := range [...]struct{ what, name string }{{"zone", info.Zone}, {"host", info.Host}} {
+		if place.name != "" {
+			if err := CheckName(place.what, place.name); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

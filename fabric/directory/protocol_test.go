@@ -7,37 +7,54 @@ import (
 	"flag"
 	"fmt"
 	"maps"
+	"math"
 	"os"
 	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 var rewrite = flag.Bool("rewrite", false, "rewrite the golden bytes in testdata")
 
 var (
 	someMembers = wireMembers{{"scores", Producer, "n1", 0}, {"scores", Consumer, "n1", MaxIndex}}
-	someNodes   = wireNodes{{"n1", 1, "tcp://10.0.0.1:4000"}, {"n2", MaxIncarnation, ""}}
-	someEvents  = []Event{
-		{Revision: 7, Kind: Added, Member: Member{"", Consumer, "n1", 3}, Node: NodeInfo{"n1", 1 << 41, "tcp://10.0.0.1:4000"}},
-		{Revision: 8, Kind: Removed, Member: Member{"", Producer, "n2", 0}, Node: NodeInfo{"n2", 1, ""}},
+	someNodes   = wireNodes{
+		{Node: placed, Load: 17, Lease: 15 * time.Second, Orphan: true},
+		{Node: infoOf("n2", MaxIncarnation, "")},
+	}
+	placed = NodeInfo{
+		Name: "n1", Incarnation: 1, Endpoint: "tcp://10.0.0.1:4000", Weight: MaxWeight, Zone: "eu-1", Host: "h1.example",
+	}
+	someEvents = []Event{
+		{Revision: 7, Kind: Added, Member: Member{"", Consumer, "n1", 3}, Node: infoOf("n1", 1<<41, "tcp://10.0.0.1:4000")},
+		{Revision: 8, Kind: Added, Member: Member{"", Producer, "n1", 3}, Node: placed},
+		{Revision: 8, Kind: Removed, Member: Member{"", Producer, "n2", 0}, Node: infoOf("n2", 1, "")},
 		{Revision: 8, Kind: Synced},
+		{Revision: 9, Kind: Synced, Warming: 1500 * time.Millisecond},
 	}
 	golden = map[string]any{
-		"request-ping":    &request{ID: 1, Op: opPing},
-		"request-join":    &request{ID: 2, Op: opJoin, Node: "n1", Endpoint: "tcp://10.0.0.1:4000"},
-		"request-add":     &request{ID: 3, Op: opAdd, Incarnation: 1 << 41, Members: someMembers},
-		"request-members": &request{ID: 4, Op: opMembers, Channel: "scores", AfterMember: someMembers[:1]},
-		"request-watch":   &request{ID: 5, Op: opWatch, Watch: 1, Channel: "scores", Epoch: 1<<63 - 1, Revision: 300},
-		"reply-join":      &reply{ID: 2, Incarnation: 1 << 41},
-		"reply-members":   &reply{ID: 4, Members: someMembers, More: true},
-		"reply-nodes":     &reply{ID: 6, Nodes: someNodes},
-		"reply-channels":  &reply{ID: 7, Channels: []string{"scores", "weights"}},
-		"reply-events":    &reply{ID: 5, Epoch: 5, Revision: 8, Reset: true, Events: &wireEvents{list: someEvents}},
-		"reply-no-events": &reply{ID: 5, Epoch: 5, Revision: 8, Events: &wireEvents{list: []Event{}}},
-		"reply-taken":     errorReply(8, &NameTakenError{Name: "n1", Endpoint: "tcp://10.0.0.1:4000"}),
+		"request-ping":        &request{ID: 1, Op: opPing},
+		"request-join":        &request{ID: 2, Op: opJoin, Node: "n1", Endpoint: "tcp://10.0.0.1:4000"},
+		"request-join-placed": joinRequest(placed),
+		"request-renew":       &request{ID: 3, Op: opRenew, Renewals: wireRenewals{{"n1", 1 << 41, 17}, {"n2", 1, 0}}},
+		"request-evict":       &request{ID: 3, Op: opEvict, Node: "n1", Incarnation: 1, Force: true},
+		"request-watch-nodes": &request{ID: 5, Op: opWatchNodes, Watch: 2},
+		"request-add":         &request{ID: 3, Op: opAdd, Incarnation: 1 << 41, Members: someMembers},
+		"request-members":     &request{ID: 4, Op: opMembers, Channel: "scores", AfterMember: someMembers[:1]},
+		"request-watch":       &request{ID: 5, Op: opWatch, Watch: 1, Channel: "scores", Epoch: 1<<63 - 1, Revision: 300},
+		"reply-join":          &reply{ID: 2, Incarnation: 1 << 41, Lease: 15000},
+		"reply-renew":         &reply{ID: 3, Unknown: wireNames{"n2"}},
+		"reply-ping":          &reply{ID: 1, Epoch: 5, Revision: 8, Lease: 15000, Warming: 1, Counts: &wireCounts{2, 1, 300}},
+		"reply-members":       &reply{ID: 4, Members: someMembers, More: true},
+		"reply-nodes":         &reply{ID: 6, Nodes: someNodes},
+		"reply-channels":      &reply{ID: 7, Channels: wireNames{"scores", "weights"}},
+		"reply-events":        &reply{ID: 5, Epoch: 5, Revision: 8, Reset: true, Events: &wireEvents{list: someEvents}},
+		"reply-no-events":     &reply{ID: 5, Epoch: 5, Revision: 8, Events: &wireEvents{list: []Event{}}},
+		"reply-warming":       errorReply(8, &WarmingError{Name: "n1", Remaining: 1500 * time.Millisecond}),
+		"reply-taken":         errorReply(8, &NameTakenError{Name: "n1", Endpoint: "tcp://10.0.0.1:4000"}),
 	}
 )
 
@@ -86,6 +103,8 @@ func TestErrorsCrossTheWire(t *testing.T) {
 		&StaleError{Node: "n", Incarnation: 5, Current: 6},
 		&NotJoinedError{Node: "n"},
 		&UnknownNodeError{Name: "n"},
+		&WarmingError{Name: "n", Remaining: 1500 * time.Millisecond},
+		&LiveError{Name: "n", Endpoint: "tcp://h:1"},
 		&LimitError{What: "nodes", Max: maxNodes},
 	} {
 		var back reply
@@ -108,19 +127,29 @@ func TestErrorsCrossTheWire(t *testing.T) {
 // The largest messages that can be asked for fit the bounds of a frame.
 func TestLargestMessagesFit(t *testing.T) {
 	name, endpoint := strings.Repeat("x", MaxName), strings.Repeat("x", MaxEndpoint)
-	info := NodeInfo{name, MaxIncarnation, endpoint}
+	info := NodeInfo{
+		Name: name, Incarnation: MaxIncarnation, Endpoint: endpoint, Weight: math.MaxUint32, Zone: name, Host: name,
+	}
+	renewing := &request{ID: 1<<64 - 1, Op: opRenew}
+	nodes := &reply{ID: 1<<64 - 1, More: true}
 	q := &request{ID: 1<<64 - 1, Op: opAdd, Incarnation: MaxIncarnation}
 	r := &reply{ID: 1<<64 - 1, Epoch: 1<<64 - 1, Revision: 1<<64 - 1, More: true, Events: &wireEvents{}}
 	for range batchLen {
 		m := Member{name, Consumer, name, MaxIndex}
 		q.Members = append(q.Members, m)
 		r.Events.list = append(r.Events.list, Event{Revision: 1<<64 - 1, Kind: Added, Member: m, Node: info})
+		renewing.Renewals = append(renewing.Renewals, renewal{name, MaxIncarnation, math.MaxUint32})
+		nodes.Nodes = append(nodes.Nodes, Entry{Node: info, Load: math.MaxUint32, Lease: MaxLease, Orphan: true})
 	}
-	if n := len(encode(q)); n > maxRequest {
-		t.Errorf("a request of %d bytes, bound is %d", n, maxRequest)
+	for _, q := range []*request{q, renewing} {
+		if n := len(encode(q)); n > maxRequest {
+			t.Errorf("a request %s of %d bytes, bound is %d", q.Op, n, maxRequest)
+		}
 	}
-	if n := len(encode(r)); n > maxReply {
-		t.Errorf("a reply of %d bytes, bound is %d", n, maxReply)
+	for _, r := range []*reply{r, nodes} {
+		if n := len(encode(r)); n > maxReply {
+			t.Errorf("a reply of %d bytes, bound is %d", n, maxReply)
+		}
 	}
 }
 

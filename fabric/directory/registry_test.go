@@ -53,6 +53,15 @@ func mustWatch(t *testing.T, s Service, channel string) Watcher {
 	return w
 }
 
+func infoOf(name string, incarnation uint64, endpoint string) NodeInfo {
+	return NodeInfo{Name: name, Incarnation: incarnation, Endpoint: endpoint}
+}
+
+// tableRegistry is a registry whose clock stands still.
+func tableRegistry(epoch, last uint64) *Registry {
+	return newRegistry(newTable(epoch, last, DefaultLease), func() time.Duration { return 0 })
+}
+
 func consumer(channel, node string, index int) Member {
 	return Member{Channel: channel, Role: Consumer, Node: node, Index: index}
 }
@@ -123,7 +132,7 @@ func TestJoinDecides(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			r := newRegistry(1, 1000)
+			r := tableRegistry(1, 1000)
 			a := r.attach("a")
 			first, err := r.join(a, NodeInfo{Name: "n", Endpoint: "mem://a"})
 			if err != nil || first != 1001 {
@@ -142,7 +151,7 @@ func TestJoinDecides(t *testing.T) {
 			case "b":
 				by = r.attach("b")
 			}
-			got, err := r.join(by, NodeInfo{"n", test.join.incarnation, test.join.endpoint})
+			got, err := r.join(by, infoOf("n", test.join.incarnation, test.join.endpoint))
 			members, _ := r.Members(testContext(t), "c")
 			outcome := ""
 			switch {
@@ -182,7 +191,7 @@ func (r *Registry) testOrphan(a *holder, incarnation uint64) { r.detach(a) }
 func (r *Registry) testLeave(a *holder, incarnation uint64)  { _ = r.leave(a, "n", incarnation) }
 
 func TestChosenIncarnationsPassThoseBroughtAlong(t *testing.T) {
-	r := newRegistry(1, 1000)
+	r := tableRegistry(1, 1000)
 	ctx := testContext(t)
 	brought := uint64(5_000_000)
 	if _, err := r.Join(ctx, NodeInfo{Name: "n", Incarnation: brought}); err != nil {
@@ -199,34 +208,37 @@ func TestChosenIncarnationsPassThoseBroughtAlong(t *testing.T) {
 	}
 }
 
-// The memory of names that left overflows: incarnations must still grow.
+// The memory of names that are gone overflows: incarnations must still grow, chosen ones and brought ones.
 func TestIncarnationsGrowWhenNamesAreForgotten(t *testing.T) {
-	r := newRegistry(1, 1000)
+	r := tableRegistry(1, 1000)
+	ctx := testContext(t)
 	const brought = 1 << 40
-	for i := range maxLeft {
-		r.left[fmt.Sprint("left", i)] = brought
+	for i := range maxTombs {
+		r.table.tombs.put(tomb{name: fmt.Sprint("gone", i), incarnation: brought + uint64(i)})
 	}
-	if err := r.Leave(testContext(t), "one-more", mustJoin(t, r, "one-more")); err != nil {
+	if err := r.Leave(ctx, "one-more", mustJoin(t, r, "one-more")); err != nil {
 		t.Fatal(err)
 	}
-	if len(r.left) != maxLeft {
-		t.Errorf("%d names remembered, bound is %d", len(r.left), maxLeft)
+	if n := r.table.tombs.oldest.Len(); n != maxTombs || len(r.table.tombs.byName) != n {
+		t.Errorf("%d names remembered, bound is %d", n, maxTombs)
 	}
-	for i := range maxLeft {
-		name := fmt.Sprint("left", i)
-		if _, remembered := r.left[name]; !remembered {
-			if got := mustJoin(t, r, name); got <= brought {
-				t.Errorf("%s was forgotten and joined as %d, not over %d", name, got, uint64(brought))
-			}
-			return
-		}
+	if r.table.tombs.get("gone0") != (tomb{}) || r.table.tombs.get("gone1") == (tomb{}) {
+		t.Error("what was forgotten is not the oldest")
 	}
-	t.Error("nothing was forgotten")
+	if _, err := r.Join(ctx, NodeInfo{Name: "gone0", Incarnation: brought}); !errors.Is(err, ErrStale) {
+		t.Errorf("an incarnation that may have been an earlier life's: %v", err)
+	}
+	if got := mustJoin(t, r, "gone0"); got <= brought {
+		t.Errorf("a forgotten name was joined as %d, not over %d", got, uint64(brought))
+	}
+	if _, err := r.Join(ctx, NodeInfo{Name: "never-met", Incarnation: brought + 1}); err != nil {
+		t.Errorf("an incarnation that is greater than all that were forgotten: %v", err)
+	}
 }
 
 func TestOnlyTheHolderChangesANode(t *testing.T) {
 	ctx := testContext(t)
-	r := newRegistry(1, 1000)
+	r := tableRegistry(1, 1000)
 	a, b := r.attach("a"), r.attach("b")
 	incarnation, _ := r.join(a, NodeInfo{Name: "n"})
 	m := consumer("c", "n", 0)
@@ -279,10 +291,10 @@ func TestAddIsAllOrNothingAndIdempotent(t *testing.T) {
 		t.Fatalf("a refused add left %v", list)
 	}
 	mustAdd(t, r, incarnation, good)
-	revision := r.revision
+	revision := r.table.revision
 	mustAdd(t, r, incarnation, good, good)
-	if r.revision != revision {
-		t.Errorf("adding again made %d changes", r.revision-revision)
+	if r.table.revision != revision {
+		t.Errorf("adding again made %d changes", r.table.revision-revision)
 	}
 	mustAdd(t, r, incarnation) // of nothing
 }
@@ -304,7 +316,7 @@ func TestListsAreSorted(t *testing.T) {
 		t.Errorf("channels: %s", got)
 	}
 	nodes, err := r.Nodes(ctx)
-	if err != nil || len(nodes) != 2 || nodes[0] != (NodeInfo{"a", a, "mem://a"}) || nodes[1].Name != "b" {
+	if err != nil || len(nodes) != 2 || nodes[0] != infoOf("a", a, "mem://a") || nodes[1].Name != "b" {
 		t.Errorf("nodes: %v, %v", nodes, err)
 	}
 	if node, err := r.Node(ctx, "a"); err != nil || node != nodes[0] {
@@ -350,7 +362,7 @@ func TestWatchTellsSnapshotThenChanges(t *testing.T) {
 	mustAdd(t, r, incarnation, consumer("c", "n", 1), consumer("c", "n", 0), consumer("other", "n", 0))
 	w := mustWatch(t, r, "c")
 	events := expect(t, w, "+c/n/0", "+c/n/1", "synced")
-	if want := (NodeInfo{"n", incarnation, "mem://n"}); events[0].Node != want {
+	if want := infoOf("n", incarnation, "mem://n"); events[0].Node != want {
 		t.Errorf("node of an event: %+v, want %+v", events[0].Node, want)
 	}
 	mustRemove(t, r, incarnation, consumer("c", "n", 0))
@@ -405,7 +417,7 @@ func TestOverrunWatcherSkipsToThePresent(t *testing.T) {
 		mustRemove(t, r, incarnation, consumer("c", "n", 1000+i))
 	}
 	mustAdd(t, r, incarnation, consumer("c", "n", 7))
-	if n := len(r.channels["c"].history); n > historyLen {
+	if n := len(r.table.channels["c"].history); n > historyLen {
 		t.Errorf("%d changes kept, bound is %d", n, historyLen)
 	}
 	expect(t, w, "-c/n/0", "+c/n/7")
@@ -438,7 +450,7 @@ func TestWatcherAtAnyPaceTellsTheTruth(t *testing.T) {
 			m := consumer("c", "n", i*i%97)
 			if there[m] = !there[m]; there[m] {
 				mustAddFast(t, r, incarnation, m)
-			} else if err := r.remove(r.here, incarnation, []Member{m}); err != nil {
+			} else if err := r.remove(r.table.here, incarnation, []Member{m}); err != nil {
 				t.Fatal(err)
 			}
 			if pace > 0 && i%(pace*pace*pace) == 0 {
@@ -459,7 +471,7 @@ func TestWatcherAtAnyPaceTellsTheTruth(t *testing.T) {
 }
 
 func mustAddFast(t *testing.T, r *Registry, incarnation uint64, m Member) {
-	if err := r.add(r.here, incarnation, []Member{m}); err != nil {
+	if err := r.add(r.table.here, incarnation, []Member{m}); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -487,7 +499,7 @@ func TestNextEndsWithContextAndClose(t *testing.T) {
 	if err := <-ended; !errors.Is(err, ErrClosed) {
 		t.Errorf("after the watcher's Close: %v", err)
 	}
-	if len(r.channels) != 0 {
+	if len(r.table.channels) != 0 {
 		t.Errorf("a channel without members and watchers is still there")
 	}
 
@@ -513,7 +525,7 @@ func TestNextEndsWithContextAndClose(t *testing.T) {
 }
 
 func TestSettleRemovesWhatWasNotStated(t *testing.T) {
-	r := newRegistry(1, 1000)
+	r := tableRegistry(1, 1000)
 	a := r.attach("a")
 	kept, _ := r.join(a, NodeInfo{Name: "kept"})
 	_, _ = r.join(a, NodeInfo{Name: "given-up"})
@@ -555,7 +567,7 @@ func TestLimits(t *testing.T) {
 	}
 	mustAdd(t, r, incarnation, consumer("c", "n", 0)) // again is not one more
 	for i := 1; i < maxNodes; i++ {
-		if _, err := r.join(r.here, NodeInfo{Name: fmt.Sprint("n", i)}); err != nil {
+		if _, err := r.join(r.table.here, NodeInfo{Name: fmt.Sprint("n", i)}); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"time"
 
 	"github.com/zfab/zfab/fabric/internal/transport"
 )
@@ -22,7 +23,7 @@ type Server struct {
 	log      *slog.Logger
 	ctx      context.Context // ends with Close
 	cancel   context.CancelFunc
-	running  sync.WaitGroup // the accept loop and the sessions
+	running  sync.WaitGroup // accept, keepTime and the sessions
 
 	mu       sync.Mutex
 	sessions map[*session]struct{}
@@ -57,8 +58,9 @@ func Serve(ctx context.Context, registry *Registry, listen string, logger *slog.
 		named:    make(map[string]*session),
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
-	s.running.Add(1)
+	s.running.Add(2)
 	go s.accept()
+	go s.keepTime()
 	return s, nil
 }
 
@@ -66,7 +68,7 @@ func Serve(ctx context.Context, registry *Registry, listen string, logger *slog.
 func (s *Server) Addr() string { return s.listener.Addr() }
 
 // Close ends the server: it closes every connection, and returns when all is quiet. The clients' nodes stay in the
-// registry, which stays open, as orphans.
+// registry, which stays open, as orphans; their leases stand still until the registry is served again.
 func (s *Server) Close() error {
 	s.mu.Lock()
 	first := !s.closed
@@ -100,6 +102,25 @@ func (s *Server) accept() {
 			s.log.Warn("directory: connection refused", "remote", conn.RemoteAddr(), "error", err)
 			conn.Close()
 		}
+	}
+}
+
+// keepTime has leases end when they are over, also while nobody asks for anything.
+func (s *Server) keepTime() {
+	defer s.running.Done()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-timer.C:
+		case <-s.ctx.Done():
+			return
+		}
+		patience, err := s.registry.pass()
+		if err != nil {
+			return // the registry is closed
+		}
+		timer.Reset(patience)
 	}
 }
 

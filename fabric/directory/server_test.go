@@ -100,7 +100,7 @@ func expectReply(t *testing.T, got, want fields) {
 
 func TestPlainREQAsks(t *testing.T) {
 	for _, addr := range []string{memAddr(), "tcp://127.0.0.1:0"} {
-		r := newRegistry(7, 1000)
+		r := tableRegistry(7, 1000)
 		p := dialPeer(t, mustServe(t, r, addr).Addr(), transport.Req, "")
 		expectReply(t, p.ask(fields{"op": "ping"}), fields{"id": 0, "epoch": 7, "error": "-"})
 		expectReply(t, p.ask(fields{"op": "join", "id": 5, "node": "n", "endpoint": "tcp://h:1"}), fields{"id": 5, "incarnation": 1001, "error": "-"})
@@ -110,20 +110,33 @@ func TestPlainREQAsks(t *testing.T) {
 		expectReply(t, p.ask(fields{"op": "add", "incarnation": 1000, "members": members}), fields{"error": "stale", "node": "n", "incarnation": 1001})
 		expectReply(t, p.ask(fields{"op": "members", "channel": "c"}), fields{"members": "[[c 1 n 0] [c 2 n 0]]", "more": "-"})
 		expectReply(t, p.ask(fields{"op": "channels"}), fields{"channels": "[c]"})
-		expectReply(t, p.ask(fields{"op": "nodes"}), fields{"nodes": "[[n 1001 tcp://h:1]]"})
-		expectReply(t, p.ask(fields{"op": "node", "node": "n"}), fields{"nodes": "[[n 1001 tcp://h:1]]"})
+		expectReply(t, p.ask(fields{"op": "nodes"}), fields{"nodes": "[[n 1001 tcp://h:1 0   0 15000 false]]"})
+		expectReply(t, p.ask(fields{"op": "node", "node": "n"}), fields{"nodes": "[[n 1001 tcp://h:1 0   0 15000 false]]"})
 		expectReply(t, p.ask(fields{"op": "node", "node": "m"}), fields{"error": "unknown_node", "node": "m", "nodes": "-"})
 		expectReply(t, p.ask(fields{"op": "node", "node": "a b"}), fields{"error": "invalid"})
 		expectReply(t, p.ask(fields{"op": "dance"}), fields{"error": "unknown_op"})
 
-		// A watch, in lockstep.
-		got := p.ask(fields{"op": "watch", "watch": 1, "channel": "c"})
+		// Leases, loads and places.
+		expectReply(t, p.ask(fields{"op": "renew", "renewals": []any{[]any{"n", 1001, 17}, []any{"n", 1000, 1}, []any{"m", 1, 1}}}), fields{"unknown": "[n m]", "error": "-"})
+		expectReply(t, p.ask(fields{"op": "node", "node": "n"}), fields{"nodes": "[[n 1001 tcp://h:1 0   17 15000 false]]"})
+		expectReply(t, p.ask(fields{"op": "join", "node": "p", "weight": 3, "zone": "z", "host": "h"}), fields{"incarnation": 1002, "lease": 15000})
+		expectReply(t, p.ask(fields{"op": "node", "node": "p"}), fields{"nodes": "[[p 1002  3 z h 0 15000 false]]"})
+		expectReply(t, p.ask(fields{"op": "ping"}), fields{"epoch": 7, "lease": 15000, "warming": "-", "counts": "[2 1 2]"})
+		expectReply(t, p.ask(fields{"op": "evict", "node": "p"}), fields{"error": "live", "node": "p"})
+		expectReply(t, p.ask(fields{"op": "evict", "node": "p", "incarnation": 1001, "force": true}), fields{"error": "stale", "incarnation": 1002})
+		expectReply(t, p.ask(fields{"op": "evict", "node": "p", "force": true}), fields{"error": "-"})
+		expectReply(t, p.ask(fields{"op": "join", "node": "p", "incarnation": 1002}), fields{"error": "stale"})
+
+		// A watch of the nodes, and one of a channel, in lockstep.
+		got := p.ask(fields{"op": "watch_nodes", "watch": 9})
+		expectReply(t, got, fields{"events": fmt.Sprintf("[[1 %v 0 0 n 1001 tcp://h:1 0  ] [3 %v 0]]", got["revision"], got["revision"])})
+		got = p.ask(fields{"op": "watch", "watch": 1, "channel": "c"})
 		expectReply(t, got, fields{"reset": true, "epoch": 7, "error": "-"})
 		revision := got["revision"]
-		expectReply(t, got, fields{"events": fmt.Sprintf("[[1 %v 1 0 n 1001 tcp://h:1] [1 %v 2 0 n 1001 tcp://h:1] [3 %v]]", revision, revision, revision)})
+		expectReply(t, got, fields{"events": fmt.Sprintf("[[1 %v 1 0 n 1001 tcp://h:1 0  ] [1 %v 2 0 n 1001 tcp://h:1 0  ] [3 %v 0]]", revision, revision, revision)})
 		expectReply(t, p.ask(fields{"op": "remove", "incarnation": 1001, "members": members[:1]}), fields{"error": "-"})
 		got = p.ask(fields{"op": "next", "watch": 1})
-		expectReply(t, got, fields{"reset": "-", "events": fmt.Sprintf("[[2 %v 2 0 n 1001 tcp://h:1]]", got["revision"])})
+		expectReply(t, got, fields{"reset": "-", "events": fmt.Sprintf("[[2 %v 2 0 n 1001 tcp://h:1 0  ]]", got["revision"])})
 		expectReply(t, p.ask(fields{"op": "unwatch", "watch": 1}), fields{"error": "-"})
 		expectReply(t, p.ask(fields{"op": "next", "watch": 1}), fields{"error": "no_watch"})
 
@@ -226,6 +239,9 @@ func TestHostileRequests(t *testing.T) {
 		"member of 3 elements":    "\x82\xa2op\xa3add\xa7members\x91\x93\xa1c\x01\xa1n",
 		"role over a byte":        "\x82\xa2op\xa3add\xa7members\x91\x94\xa1c\xcd\x01\x01\xa1n\x00",
 		"negative index":          "\x82\xa2op\xa3add\xa7members\x91\x94\xa1c\x01\xa1n\xff",
+		"renewal of 2 elements":   "\x82\xa2op\xa5renew\xa8renewals\x91\x92\xa1n\x01",
+		"load over 32 bits":       "\x82\xa2op\xa5renew\xa8renewals\x91\x93\xa1n\x01\xcf\x00\x00\x00\x01\x00\x00\x00\x00",
+		"renewals of 4 G":         "\x81\xa8renewals\xdd\xff\xff\xff\xff",
 		"too many members":        "\x82\xa2op\xa3add\xa7members\xdc\x02\x01" + strings.Repeat("\x94\xa1c\x01\xa1n\x00", 513),
 		"members that are no map": "\x82\xa2op\xa3add\xa7members\x81\x01\x01",
 	} {
@@ -241,6 +257,10 @@ func TestHostileRequests(t *testing.T) {
 		"slash":               {"op": "join", "node": "a/b"},
 		"endpoint":            {"op": "join", "node": "a", "endpoint": "\x00"},
 		"incarnation":         {"op": "join", "node": "a", "incarnation": uint64(1) << 63},
+		"weight":              {"op": "join", "node": "a", "weight": MaxWeight + 1},
+		"zone":                {"op": "join", "node": "a", "zone": "a/b"},
+		"host":                {"op": "join", "node": "a", "host": strings.Repeat("x", 256)},
+		"eviction of nobody":  {"op": "evict"},
 		"negative":            {"op": "join", "node": "a", "incarnation": -1},
 		"role 0":              {"op": "add", "members": []any{[]any{"c", 0, "n", 0}}},
 		"role 3":              {"op": "add", "members": []any{[]any{"c", 3, "n", 0}}},
@@ -317,7 +337,7 @@ func TestWatchesOfOneConnectionAreBounded(t *testing.T) {
 	p.conn.Close()
 	for ctx := testContext(t); ; { // what they took is given back
 		r.mu.Lock()
-		left := len(r.channels)
+		left := len(r.table.channels)
 		r.mu.Unlock()
 		if left == 0 {
 			break
@@ -345,8 +365,8 @@ func TestServerCloseEndsConnectionsAndLeavesOrphans(t *testing.T) {
 	if _, err := r.Join(testContext(t), NodeInfo{Name: "n"}); err != nil {
 		t.Errorf("taking the orphan's name: %v", err)
 	}
-	if len(r.holders) != 0 {
-		t.Errorf("holders are left: %v", r.holders)
+	if len(r.table.holders) != 0 {
+		t.Errorf("holders are left: %v", r.table.holders)
 	}
 	if err := s.Close(); err != nil {
 		t.Errorf("Close again: %v", err)

@@ -3,7 +3,6 @@ package directory
 import (
 	"errors"
 	"fmt"
-	"sort"
 	"sync"
 	"time"
 
@@ -92,7 +91,7 @@ func (s *session) run(replaced *session) {
 	close(s.stop)
 	<-s.written
 	for _, w := range s.watches {
-		w.feed.release()
+		s.server.registry.release(w.feed)
 	}
 	var fault *transport.ProtocolError
 	if errors.As(err, &fault) || errors.Is(err, errMalformed) {
@@ -138,127 +137,6 @@ func splitEnvelope(frames [][]byte) (envelope [][]byte, body []byte, err error) 
 		return nil, nil, fmt.Errorf("%w: %d frames, not an empty one and a body", errMalformed, len(frames))
 	}
 	return envelope, body, nil
-}
-
-// serve deals with one request. No reply, and no error, means that write answers it.
-func (s *session) serve(q *request, envelope [][]byte) (*reply, error) {
-	registry := s.server.registry
-	ctx := s.server.ctx
-	r := &reply{ID: q.ID}
-	var err error
-	switch q.Op {
-	case opPing:
-		r.Epoch = registry.epoch
-	case opJoin:
-		r.Incarnation, err = registry.join(s.holder, NodeInfo{Name: q.Node, Incarnation: q.Incarnation, Endpoint: q.Endpoint})
-	case opLeave:
-		err = registry.leave(s.holder, q.Node, q.Incarnation)
-	case opAdd:
-		err = registry.add(s.holder, q.Incarnation, q.Members)
-	case opRemove:
-		err = registry.remove(s.holder, q.Incarnation, q.Members)
-	case opRestate:
-		err = registry.restate(s.holder)
-	case opSettle:
-		err = registry.settle(s.holder)
-	case opNode:
-		var info NodeInfo
-		info, err = registry.Node(ctx, q.Node)
-		r.Nodes = wireNodes{info}
-	case opNodes:
-		r.Nodes, r.More, err = page(s, q, q.After != "",
-			func() ([]NodeInfo, error) { return registry.Nodes(ctx) },
-			func(n NodeInfo) bool { return n.Name > q.After })
-	case opChannels:
-		r.Channels, r.More, err = page(s, q, q.After != "",
-			func() ([]string, error) { return registry.Channels(ctx) },
-			func(name string) bool { return name > q.After })
-	case opMembers:
-		r.Members, r.More, err = page(s, q, len(q.AfterMember) > 0,
-			func() ([]Member, error) { return registry.Members(ctx, q.Channel) },
-			func(m Member) bool { return m.Compare(q.AfterMember[0]) > 0 })
-	case opWatch:
-		return nil, s.watch(q, envelope)
-	case opNext:
-		return nil, s.next(q, envelope)
-	case opUnwatch:
-		s.unwatch(q.Watch)
-	default:
-		r.Error, r.Text = codeUnknownOp, fmt.Sprintf("directory: unknown op %q", q.Op)
-	}
-	return r, err
-}
-
-// listing is a list of which a client has had some pages: it is made once, and the pages are of one moment.
-type listing struct {
-	op, channel string
-	items       any
-}
-
-// page gives the first items of a list, or those beyond the ones that the client has had.
-func page[T any](s *session, q *request, later bool, list func() ([]T, error), beyond func(T) bool) ([]T, bool, error) {
-	items, same := s.listing.items.([]T)
-	if !later || !same || s.listing.op != q.Op || s.listing.channel != q.Channel {
-		var err error
-		if items, err = list(); err != nil {
-			return nil, false, err
-		}
-	}
-	from := 0
-	if later {
-		from = sort.Search(len(items), func(i int) bool { return beyond(items[i]) })
-	}
-	to := min(from+batchLen, len(items))
-	s.listing = listing{}
-	if to < len(items) {
-		s.listing = listing{op: q.Op, channel: q.Channel, items: items}
-	}
-	return items[from:to], to < len(items), nil
-}
-
-// watch begins a watch under the number that the client chose.
-func (s *session) watch(q *request, envelope [][]byte) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.watches[q.Watch] != nil {
-		return invalid("watch %d is in use", q.Watch)
-	}
-	if len(s.watches) >= maxWatches {
-		return &LimitError{What: "watches on one connection", Max: maxWatches}
-	}
-	feed, err := s.server.registry.open(q.Channel, q.Epoch, q.Revision, func() { signal(s.wake) })
-	if err != nil {
-		return err
-	}
-	s.watches[q.Watch] = &watch{feed: feed, asked: &poll{envelope, q.ID, true}}
-	signal(s.wake)
-	return nil
-}
-
-// next asks for the watch's next events.
-func (s *session) next(q *request, envelope [][]byte) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	w := s.watches[q.Watch]
-	switch {
-	case w == nil:
-		return errNoWatch
-	case w.asked != nil:
-		return invalid("watch %d was asked for its next events already", q.Watch)
-	}
-	w.asked = &poll{envelope, q.ID, false}
-	signal(s.wake)
-	return nil
-}
-
-// unwatch ends a watch; a request that waits for its events stays without an answer.
-func (s *session) unwatch(number uint64) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if w := s.watches[number]; w != nil {
-		w.feed.release()
-		delete(s.watches, number)
-	}
 }
 
 // write sends what there is to send, until the session stops or the client does not read.
@@ -310,13 +188,13 @@ func (s *session) sendEvents() error {
 func (s *session) events(w *watch) (outgoing, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	batch, err := w.feed.take(nil, batchLen)
+	batch, err := s.server.registry.take(w.feed, nil, batchLen)
 	if err == nil && len(batch.events) == 0 && !w.asked.first {
 		return outgoing{}, false
 	}
 	r := &reply{
 		ID:       w.asked.id,
-		Epoch:    s.server.registry.epoch,
+		Epoch:    s.server.registry.table.epoch,
 		Revision: batch.revision,
 		Reset:    batch.reset,
 		Events:   &wireEvents{list: batch.events},

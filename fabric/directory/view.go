@@ -40,12 +40,13 @@ func (v *view) apply(e Event, doubt bool) {
 		}
 		v.removed(e.Revision, e.Member)
 	case Synced:
-		v.settle(e.Revision, doubt)
+		v.settle(e, doubt)
 	}
 }
 
 // settle ends a snapshot: first all that went, then all that came.
-func (v *view) settle(revision uint64, doubt bool) {
+func (v *view) settle(synced Event, doubt bool) {
+	revision := synced.Revision
 	if v.fresh != nil {
 		for _, m := range slices.SortedFunc(maps.Keys(v.told), Member.Compare) {
 			info, there := v.fresh[m]
@@ -67,7 +68,7 @@ func (v *view) settle(revision uint64, doubt bool) {
 	}
 	if !v.synced {
 		v.synced = true
-		v.queue = append(v.queue, Event{Revision: revision, Kind: Synced})
+		v.queue = append(v.queue, synced)
 	}
 }
 

@@ -11,10 +11,11 @@ const batchLen = 512
 
 // watcher is a watch of a Registry of this process.
 type watcher struct {
-	feed   *feed
-	wake   chan struct{} // room for one: the feed has something new
-	closed chan struct{}
-	once   sync.Once
+	registry *Registry
+	feed     *feed
+	wake     chan struct{} // room for one: the feed has something new
+	closed   chan struct{}
+	once     sync.Once
 
 	turn    chan struct{} // room for one: whose turn it is in Next; guards the rest
 	view    view
@@ -23,9 +24,10 @@ type watcher struct {
 
 func newWatcher(r *Registry, channel string) (*watcher, error) {
 	w := &watcher{
-		wake:   make(chan struct{}, 1),
-		closed: make(chan struct{}),
-		turn:   make(chan struct{}, 1),
+		registry: r,
+		wake:     make(chan struct{}, 1),
+		closed:   make(chan struct{}),
+		turn:     make(chan struct{}, 1),
 	}
 	feed, err := r.open(channel, 0, 0, func() { signal(w.wake) })
 	if err != nil {
@@ -45,7 +47,7 @@ func (w *watcher) Next(ctx context.Context) (Event, error) {
 		if e, ok := w.view.next(); ok {
 			return e, nil
 		}
-		batch, err := w.feed.take(w.scratch[:0], batchLen)
+		batch, err := w.registry.take(w.feed, w.scratch[:0], batchLen)
 		if err != nil {
 			return Event{}, err
 		}
@@ -73,7 +75,7 @@ func (w *watcher) Next(ctx context.Context) (Event, error) {
 func (w *watcher) Close() error {
 	w.once.Do(func() {
 		close(w.closed)
-		w.feed.release()
+		w.registry.release(w.feed)
 	})
 	return nil
 }
