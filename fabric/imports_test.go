@@ -68,6 +68,11 @@ var (
 	notInLink = []string{"net", "os", "syscall"}
 )
 
+// The files of the directory that are its table, and compute only.
+const directoryPackage = "fabric/directory"
+
+var directoryCore = []string{"table.go", "lease.go", "holder.go", "channel.go", "feed.go", "view.go", "names.go"}
+
 // onlyImporter names the one package that may import a library.
 var onlyImporter = map[string]string{"github.com/go-zeromq/zmq4": "fabric/internal/transport"}
 
@@ -93,8 +98,8 @@ type pkg struct {
 	Imports    []string
 	Deps       []string
 
-	fileImports map[string][]string // of link: by file
-	clock       []string            // of pure packages: what they use of time beyond timeless
+	fileImports map[string][]string // of link and the directory's core: by file
+	clock       []string            // of what is pure: what it uses of time beyond timeless
 }
 
 // own is the package's path in this module, or "" if it is not of it.
@@ -127,6 +132,8 @@ func TestImportRulesCatchBreaches(t *testing.T) {
 	core.fileImports = map[string][]string{"core.go": {"time"}, "link.go": {"time"}}
 	watch := at("fabric/internal/peering", "time")
 	watch.clock = []string{"time.Now"}
+	locked := at(directoryPackage)
+	locked.fileImports = map[string][]string{"table.go": {"time", "sync"}}
 	socket := at(linkPackage)
 	socket.fileImports = map[string][]string{"link.go": {"net"}}
 
@@ -144,6 +151,7 @@ func TestImportRulesCatchBreaches(t *testing.T) {
 		{"new dependency", "example.com/heavy", at("fabric", foreign.ImportPath)},
 		{"clock in the core", "core.go may not import time", core},
 		{"clock beside the types of time", "may not use time.Now", watch},
+		{"lock in the directory's table", "table.go may not import sync", locked},
 		{"socket in a loop", "link.go may not import net", socket},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -217,6 +225,16 @@ func breaches(packages []*pkg) (found []string) {
 		for _, use := range p.clock {
 			report("%s may not use %s: it computes only; pass the time as an argument", own, use)
 		}
+		if own == directoryPackage {
+			for file, imports := range p.fileImports {
+				for _, path := range imports {
+					if path != "time" && (slices.Contains(notInCore, path) || path == "sync") {
+						report("%s/%s may not import %s: the directory's table is told the time, and is locked by who calls it; do it in registry.go", own, file, path)
+					}
+				}
+			}
+			continue
+		}
 		for file, imports := range p.fileImports {
 			forbidden, why := notInCore, "the link's core is told the time and does no I/O; do it in a loop ("+strings.Join(linkLoops, ", ")+")"
 			if slices.Contains(linkLoops, file) {
@@ -281,25 +299,30 @@ func list(t *testing.T) (packages []*pkg) {
 		} else if err != nil {
 			t.Fatal(err)
 		}
-		if p.own() == linkPackage {
-			p.fileImports = fileImports(t, p)
-		}
-		if _, ok := pure[p.own()]; ok {
-			p.clock = clock(t, p)
+		switch _, computes := pure[p.own()]; {
+		case p.own() == linkPackage:
+			p.fileImports = fileImports(t, p, p.GoFiles, linkLoops)
+		case p.own() == directoryPackage:
+			p.fileImports = fileImports(t, p, directoryCore, directoryCore)
+			p.clock = clock(t, p, directoryCore)
+		case computes:
+			p.clock = clock(t, p, p.GoFiles)
 		}
 		packages = append(packages, p)
 	}
 }
 
-func fileImports(t *testing.T, p *pkg) map[string][]string {
+// fileImports returns what some files of a package import. Those listed must be
+// there.
+func fileImports(t *testing.T, p *pkg, files, listed []string) map[string][]string {
 	t.Helper()
-	for _, loop := range linkLoops {
-		if !slices.Contains(p.GoFiles, loop) {
-			t.Errorf("%s is listed as a loop of the link and is not there: take it off the list in fabric/imports_test.go", loop)
+	for _, file := range listed {
+		if !slices.Contains(p.GoFiles, file) {
+			t.Fatalf("%s/%s is on a list and is not there: take it off the list in fabric/imports_test.go", p.own(), file)
 		}
 	}
 	imports := map[string][]string{}
-	for _, file := range p.GoFiles {
+	for _, file := range files {
 		f, err := parser.ParseFile(token.NewFileSet(), filepath.Join(p.Dir, file), nil, parser.ImportsOnly)
 		if err != nil {
 			t.Fatal(err)
@@ -315,10 +338,11 @@ func fileImports(t *testing.T, p *pkg) map[string][]string {
 	return imports
 }
 
-// clock returns what the package uses of time, but for its types and units.
-func clock(t *testing.T, p *pkg) (uses []string) {
+// clock returns what some files of a package use of time, but for its types and
+// units.
+func clock(t *testing.T, p *pkg, files []string) (uses []string) {
 	t.Helper()
-	for _, file := range p.GoFiles {
+	for _, file := range files {
 		f, err := parser.ParseFile(token.NewFileSet(), filepath.Join(p.Dir, file), nil, 0)
 		if err != nil {
 			t.Fatal(err)

@@ -67,10 +67,6 @@ func (s *session) serve(q *request, envelope [][]byte) (*reply, error) {
 	return r, err
 }
 
-func (s *session) change(do func(*table) error) error {
-	return s.server.registry.change(s.server.ctx, do)
-}
-
 // info is the node that a request describes.
 func (q *request) info() NodeInfo {
 	return NodeInfo{
