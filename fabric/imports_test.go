@@ -27,15 +27,16 @@ const module = "github.com/zfab/zfab"
 // layers says what each package of fabric may import of this module. A
 // package that is not here is refused: give it a line, and so a place.
 var layers = map[string][]string{
-	"fabric/internal/wire":      {},
-	"fabric/internal/flow":      {},
-	"fabric/internal/mpcheck":   {},
-	"fabric/internal/peering":   {"fabric/internal/wire"},
-	"fabric/internal/transport": {},
-	"fabric/internal/link":      {"fabric/internal/wire", "fabric/internal/flow", "fabric/internal/transport"},
-	"fabric/directory":          {"fabric/internal/mpcheck", "fabric/internal/transport"},
+	"fabric/internal/wire":       {},
+	"fabric/internal/flow":       {},
+	"fabric/internal/mpcheck":    {},
+	"fabric/internal/rendezvous": {},
+	"fabric/internal/peering":    {"fabric/internal/wire"},
+	"fabric/internal/transport":  {},
+	"fabric/internal/link":       {"fabric/internal/wire", "fabric/internal/flow", "fabric/internal/transport"},
+	"fabric/directory":           {"fabric/internal/mpcheck", "fabric/internal/rendezvous", "fabric/internal/transport"},
 	"fabric": {"fabric/directory", "fabric/internal/link", "fabric/internal/peering", "fabric/internal/transport",
-		"fabric/internal/flow", "fabric/internal/wire", "fabric/internal/mpcheck"},
+		"fabric/internal/flow", "fabric/internal/wire", "fabric/internal/mpcheck", "fabric/internal/rendezvous"},
 }
 
 // public are the packages that programs may import. patterns and cmd/zfab
