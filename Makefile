@@ -5,10 +5,14 @@ PKGS        ?= ./...
 TESTFLAGS   ?=
 BENCH       ?= .
 FUZZTIME    ?= 10s
+SEEDS       ?= 25000
+FROM        ?= 1
+SEED        ?=
+TRACE       ?=
 STATICCHECK ?= honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test race integration bench bench-peers fuzz lint check clean
+.PHONY: help demo build test race integration bench bench-peers fuzz sim lint check clean
 
 help:
 	@echo 'Targets:'
@@ -44,6 +48,9 @@ fuzz: ## every fuzz target for FUZZTIME
 			$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$pkg; \
 		done; \
 	done
+
+sim: ## SEEDS simulated histories from seed FROM on, or with SEED=n TRACE=1 one, event by event
+	$(GO) run ./fabric/internal/sim/run $(if $(SEED),-seed $(SEED),-from $(FROM) -seeds $(SEEDS)) $(if $(TRACE),-trace)
 
 lint: ## gofmt, go vet, staticcheck
 	@unformatted=$$(gofmt -l .); \

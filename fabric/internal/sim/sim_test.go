@@ -1,0 +1,52 @@
+package sim
+
+import (
+	"bytes"
+	"fmt"
+	"testing"
+)
+
+// Every promise is kept, whatever the seed; make sim has many more.
+func TestSeeds(t *testing.T) {
+	seeds := uint64(400)
+	if testing.Short() {
+		seeds = 100
+	}
+	var sum Counts
+	for seed := range seeds {
+		result := Run(1_000_000+seed, nil)
+		if result.Failure != nil {
+			t.Errorf("seed %d: %v\nreplay: make sim SEED=%d TRACE=1", result.Seed, result.Failure, result.Seed)
+		}
+		sum.Add(&result.Counts)
+	}
+	t.Logf("%d seeds:\n%s", seeds, &sum)
+	// A world in which nothing happens would keep every promise.
+	for what, n := range sum.of {
+		if n == 0 {
+			t.Errorf("no seed has shown %q", counterNames[what])
+		}
+	}
+	for f := range numFaults {
+		if sum.hit[f] == 0 {
+			t.Errorf("no %s has hit anything", f)
+		}
+	}
+}
+
+// A seed is the same history each time, and whether it is traced or not.
+func TestSeedReplays(t *testing.T) {
+	for seed := uint64(1); seed <= 20; seed++ {
+		var first, second bytes.Buffer
+		a, b, c := Run(seed, &first), Run(seed, &second), Run(seed, nil)
+		if !bytes.Equal(first.Bytes(), second.Bytes()) {
+			t.Errorf("seed %d: two runs have different traces", seed)
+		}
+		if a.Counts != b.Counts || a.Counts != c.Counts || fmt.Sprint(a.Failure) != fmt.Sprint(c.Failure) {
+			t.Errorf("seed %d: runs differ", seed)
+		}
+		if first.Len() < 1000 {
+			t.Errorf("seed %d: the trace is only %q", seed, first.String())
+		}
+	}
+}
