@@ -34,10 +34,7 @@ var layers = map[string][]string{
 	"fabric/internal/peering":    {"fabric/internal/wire"},
 	"fabric/internal/transport":  {},
 	"fabric/internal/link":       {"fabric/internal/wire", "fabric/internal/flow", "fabric/internal/transport"},
-	"fabric/internal/sim": {"fabric/internal/wire", "fabric/internal/flow", "fabric/internal/link",
-		"fabric/internal/peering"},
-	"fabric/internal/sim/run": {"fabric/internal/sim"},
-	"fabric/directory":        {"fabric/internal/mpcheck", "fabric/internal/rendezvous", "fabric/internal/transport"},
+	"fabric/directory":           {"fabric/internal/mpcheck", "fabric/internal/rendezvous", "fabric/internal/transport"},
 	"fabric": {"fabric/directory", "fabric/internal/link", "fabric/internal/peering", "fabric/internal/transport",
 		"fabric/internal/flow", "fabric/internal/wire", "fabric/internal/mpcheck", "fabric/internal/rendezvous"},
 }
@@ -75,7 +72,8 @@ var (
 // The files of the directory that are its table, and compute only.
 const directoryPackage = "fabric/directory"
 
-var directoryCore = []string{"table.go", "lease.go", "holder.go", "channel.go", "feed.go", "view.go", "names.go"}
+var directoryCore = []string{"table.go", "lease.go", "holder.go", "channel.go", "feed.go", "view.go", "names.go",
+	"choose.go", "pool.go"}
 
 // onlyImporter names the one package that may import a library.
 var onlyImporter = map[string]string{"github.com/go-zeromq/zmq4": "fabric/internal/transport"}

@@ -19,6 +19,8 @@ type channel struct {
 	members map[Member]*registration
 	feeds   map[*feed]struct{}
 
+	pools [Consumer + 1]*pool // by role, 0 for any; nil: not asked for
+
 	history []Event // every change with a revision over base, in order
 	base    uint64
 
@@ -37,6 +39,7 @@ func newChannel(name string, base uint64) *channel {
 
 // record appends a change and forgets the oldest one beyond the bound.
 func (c *channel) record(e Event) {
+	c.outdate(e.Member.Role)
 	if len(c.history) == historyLen {
 		c.base = c.history[0].Revision
 		c.history[0] = Event{}

@@ -104,6 +104,7 @@ func TestService(t *testing.T) {
 	}
 	for name, service := range services {
 		t.Run(name, func(t *testing.T) { testService(t, service(t)) })
+		t.Run(name+", choices", func(t *testing.T) { testChoices(t, service(t)) })
 	}
 }
 

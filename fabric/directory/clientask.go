@@ -107,6 +107,52 @@ func (c *Client) Lookup(ctx context.Context, name string) (Entry, error) {
 	return r.Nodes[0], nil
 }
 
+// Roster implements Service.
+func (c *Client) Roster(ctx context.Context, channel string, role Role) (Roster, error) {
+	if err := checkPool(channel, role); err != nil {
+		return Roster{}, err
+	}
+	var roster Roster
+	q := &request{Op: opRoster, Channel: channel, Role: uint64(role)}
+	for {
+		r, err := c.ask(ctx, q)
+		if err != nil {
+			return Roster{}, err
+		}
+		page, err := r.candidates()
+		if err != nil {
+			return Roster{}, fmt.Errorf("directory: %s: %w", c.addr, err)
+		}
+		roster.Candidates = append(roster.Candidates, page...)
+		roster.Warming = max(roster.Warming, r.Warming.duration()) // the first page has it
+		if !r.More || len(page) == 0 {
+			return roster, nil
+		}
+		q.AfterMember = wireMembers{page[len(page)-1].Member}
+	}
+}
+
+// Choose implements Service.
+func (c *Client) Choose(ctx context.Context, q Query) (Choice, error) {
+	if err := checkQuery(q); err != nil {
+		return Choice{}, err
+	}
+	r, err := c.ask(ctx, &request{
+		Op: opChoose, Channel: q.Channel, Role: uint64(q.Role), Policy: q.Policy, Key: q.Key, Zone: q.Zone, Host: q.Host,
+	})
+	if err != nil {
+		return Choice{}, err
+	}
+	list, err := r.candidates()
+	if err == nil && len(list) != 1 {
+		err = fmt.Errorf("%d candidates where one was to be chosen", len(list))
+	}
+	if err != nil {
+		return Choice{}, fmt.Errorf("directory: %s: %w", c.addr, err)
+	}
+	return Choice{list[0]}, nil
+}
+
 // Status implements Service.
 func (c *Client) Status(ctx context.Context) (Status, error) {
 	r, err := c.ask(ctx, &request{Op: opPing})

@@ -36,7 +36,8 @@ func (c *Client) Join(ctx context.Context, info NodeInfo) (uint64, error) {
 
 func joinRequest(n NodeInfo) *request {
 	return &request{
-		Op: opJoin, Node: n.Name, Incarnation: n.Incarnation, Endpoint: n.Endpoint, Weight: n.Weight, Zone: n.Zone, Host: n.Host,
+		Op: opJoin, Node: n.Name, Incarnation: n.Incarnation, Endpoint: n.Endpoint,
+		Weight: uint64(n.Weight), Zone: n.Zone, Host: n.Host,
 	}
 }
 

@@ -192,6 +192,35 @@ func (l *wireEvents) DecodeMsgpack(d *msgpack.Decoder) error {
 	return nil
 }
 
+// setCandidates fills in a list of candidates: the members, and each of their nodes once.
+func (r *reply) setCandidates(list []Candidate) {
+	told := make(map[string]struct{})
+	for _, c := range list {
+		r.Members = append(r.Members, c.Member)
+		if _, again := told[c.Node.Name]; !again {
+			told[c.Node.Name] = struct{}{}
+			r.Nodes = append(r.Nodes, Entry{Node: c.Node, Load: c.Load})
+		}
+	}
+}
+
+// candidates is the list again.
+func (r *reply) candidates() ([]Candidate, error) {
+	nodes := make(map[string]Entry, len(r.Nodes))
+	for _, e := range r.Nodes {
+		nodes[e.Node.Name] = e
+	}
+	list := make([]Candidate, len(r.Members))
+	for i, m := range r.Members {
+		e, there := nodes[m.Node]
+		if !there {
+			return nil, fmt.Errorf("member %v comes without its node", m)
+		}
+		list[i] = Candidate{Member: m, Node: e.Node, Load: e.Load}
+	}
+	return list, nil
+}
+
 // events gives the batch its channel back.
 func (r *reply) events(channel string) []Event {
 	if r.Events == nil {

@@ -116,7 +116,7 @@ type Event struct {
 //
 // Every call returns at the latest when its context ends. A Client's calls return within its timeout as well; a
 // Registry's never wait. All are safe for concurrent use. Errors to branch on: ErrNameTaken, ErrStale,
-// ErrUnknownNode, ErrWarming, ErrNotJoined, ErrInvalid, ErrLimit, ErrUnavailable, ErrClosed.
+// ErrUnknownNode, ErrNobody, ErrWarming, ErrNotJoined, ErrInvalid, ErrLimit, ErrUnavailable, ErrClosed.
 type Service interface {
 	// Join claims a node name and returns the node's incarnation. With info.Incarnation 0 the directory chooses one
 	// that is greater than any it knew of that name. A name that a live node holds is refused with
@@ -166,6 +166,14 @@ type Service interface {
 
 	// Lookup is Node with what changes during its life.
 	Lookup(ctx context.Context, name string) (Entry, error)
+
+	// Roster lists a channel's members with one role, or with any (0), together with their nodes; or, for the channel
+	// "", the nodes. It is what Choose chooses from, for callers that would rather choose by themselves.
+	Roster(ctx context.Context, channel string, role Role) (Roster, error)
+
+	// Choose chooses a member of a channel, or a node, by a policy. All who ask a directory with the same policy take
+	// turns. *NobodyError if there is none, *WarmingError if that cannot be told yet.
+	Choose(ctx context.Context, q Query) (Choice, error)
 
 	// Watch tells who is in a channel and what changes: Added events for all that are there, then Synced, then
 	// changes in order. A channel that nobody knows yet is watched like any other. The context ends Watch, not the

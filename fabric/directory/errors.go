@@ -13,6 +13,7 @@ var (
 	ErrNotJoined   = errors.New("directory: node is not joined here")
 	ErrUnknownNode = errors.New("directory: unknown node")
 	ErrWarming     = errors.New("directory: not known yet")
+	ErrNobody      = errors.New("directory: nobody to choose")
 	ErrLive        = errors.New("directory: node is live")
 	ErrInvalid     = errors.New("directory: invalid argument")
 	ErrLimit       = errors.New("directory: limit reached")
@@ -57,18 +58,37 @@ type UnknownNodeError struct{ Name string }
 func (e *UnknownNodeError) Error() string        { return fmt.Sprintf("directory: no node %q", e.Name) }
 func (e *UnknownNodeError) Is(target error) bool { return target == ErrUnknownNode }
 
-// WarmingError: the directory began without its table not long ago, and does not know the node. It may not have
-// registered again yet; ask once more after Remaining.
+// WarmingError: the directory began without its table not long ago, and does not know what it was asked for. It may
+// not have been registered again yet; ask once more after Remaining.
 type WarmingError struct {
-	Name      string
+	What      string // "node n1", "consumer of channel scores"
 	Remaining time.Duration
 }
 
 func (e *WarmingError) Error() string {
-	return fmt.Sprintf("directory: node %q is not known yet: the directory has started empty, and gives nodes %v more to register again",
-		e.Name, e.Remaining.Round(time.Millisecond))
+	return fmt.Sprintf("directory: %s is not known yet: the directory has started empty, and gives nodes %v more to register again",
+		e.What, e.Remaining.Round(time.Millisecond))
 }
 func (e *WarmingError) Is(target error) bool { return target == ErrWarming }
+
+// NobodyError: there is nobody to choose.
+type NobodyError struct {
+	Channel string // "": among the nodes
+	Role    Role   // 0: any
+}
+
+func (e *NobodyError) Error() string        { return fmt.Sprintf("directory: there is no %s", e.who()) }
+func (e *NobodyError) Is(target error) bool { return target == ErrNobody }
+
+func (e *NobodyError) who() string {
+	switch {
+	case e.Channel == "":
+		return "node"
+	case e.Role == 0:
+		return "member of channel " + e.Channel
+	}
+	return fmt.Sprintf("%v of channel %s", e.Role, e.Channel)
+}
 
 // LiveError: the node is connected to the directory, and is not evicted without force.
 type LiveError struct {

@@ -38,7 +38,7 @@ func (t *table) warming() time.Duration { return max(0, t.warm-t.now) }
 // unknown is the answer for a name that nobody has, or nobody has yet.
 func (t *table) unknown(name string) error {
 	if d := t.warming(); d > 0 {
-		return &WarmingError{Name: name, Remaining: d}
+		return &WarmingError{What: "node " + name, Remaining: d}
 	}
 	return &UnknownNodeError{Name: name}
 }

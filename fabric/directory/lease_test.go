@@ -179,7 +179,7 @@ func TestWhileWarmingUpNobodyIsUnknown(t *testing.T) {
 		"evict": table.evict("n", 0, false),
 	} {
 		var e *WarmingError
-		if !errors.As(err, &e) || !errors.Is(err, ErrWarming) || errors.Is(err, ErrUnknownNode) || e.Name != "n" || e.Remaining != 9*time.Second {
+		if !errors.As(err, &e) || !errors.Is(err, ErrWarming) || errors.Is(err, ErrUnknownNode) || e.What != "node n" || e.Remaining != 9*time.Second {
 			t.Errorf("%s: %v", what, err)
 		}
 	}

@@ -16,7 +16,7 @@ import (
 // Bounds of what passes between a Client and a Server.
 const (
 	maxRequest  = 320 << 10 // bytes of a request's body: batchLen members with the longest names take 261 KiB
-	maxReply    = 1 << 20   // bytes of a reply's body: batchLen nodes with the longest names take 940 KiB
+	maxReply    = 3 << 19   // bytes of a reply's body: batchLen candidates with the longest names take 1.2 MiB
 	maxDepth    = 6         // of a body's nesting; 3 are in use
 	maxEnvelope = 16        // frames before a body: what devices on the way put there
 )
@@ -34,6 +34,8 @@ const (
 	opChannels   = "channels"
 	opNodes      = "nodes"
 	opNode       = "node"
+	opRoster     = "roster"
+	opChoose     = "choose"
 	opWatch      = "watch"
 	opWatchNodes = "watch_nodes"
 	opNext       = "next"
@@ -52,6 +54,7 @@ const (
 	codeNotJoined   = "not_joined"
 	codeUnknownNode = "unknown_node"
 	codeWarming     = "warming"
+	codeNobody      = "nobody"
 	codeLive        = "live"
 	codeLimit       = "limit"
 	codeWatch       = "no_watch"
@@ -65,12 +68,15 @@ type request struct {
 	Node        string       `msgpack:"node,omitempty"`
 	Incarnation uint64       `msgpack:"incarnation,omitempty"`
 	Endpoint    string       `msgpack:"endpoint,omitempty"`
-	Weight      uint32       `msgpack:"weight,omitempty"`
+	Weight      uint64       `msgpack:"weight,omitempty"`
 	Zone        string       `msgpack:"zone,omitempty"`
 	Host        string       `msgpack:"host,omitempty"`
 	Force       bool         `msgpack:"force,omitempty"`
 	Renewals    wireRenewals `msgpack:"renewals,omitempty"`
 	Channel     string       `msgpack:"channel,omitempty"`
+	Role        uint64       `msgpack:"role,omitempty"`
+	Policy      Policy       `msgpack:"policy,omitempty"`
+	Key         []byte       `msgpack:"key,omitempty"`
 	Members     wireMembers  `msgpack:"members,omitempty"`
 	After       string       `msgpack:"after,omitempty"`
 	AfterMember wireMembers  `msgpack:"after_member,omitempty"` // none or one

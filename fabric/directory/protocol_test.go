@@ -45,6 +45,11 @@ var (
 		"request-add":         &request{ID: 3, Op: opAdd, Incarnation: 1 << 41, Members: someMembers},
 		"request-members":     &request{ID: 4, Op: opMembers, Channel: "scores", AfterMember: someMembers[:1]},
 		"request-watch":       &request{ID: 5, Op: opWatch, Watch: 1, Channel: "scores", Epoch: 1<<63 - 1, Revision: 300},
+		"request-roster":      &request{ID: 5, Op: opRoster, Channel: "scores", Role: 2},
+		"request-choose":      &request{ID: 5, Op: opChoose, Channel: "scores", Role: 2, Policy: ByKey, Key: []byte{0, 255}},
+		"request-choose-near": &request{ID: 5, Op: opChoose, Policy: Nearest, Zone: "eu-1", Host: "h1"},
+		"reply-choose":        &reply{ID: 5, Members: someMembers[:1], Nodes: someNodes[:1]},
+		"reply-nobody":        errorReply(8, &NobodyError{Channel: "scores", Role: Consumer}),
 		"reply-join":          &reply{ID: 2, Incarnation: 1 << 41, Lease: 15000},
 		"reply-renew":         &reply{ID: 3, Unknown: wireNames{"n2"}},
 		"reply-ping":          &reply{ID: 1, Epoch: 5, Revision: 8, Lease: 15000, Warming: 1, Counts: &wireCounts{2, 1, 300}},
@@ -53,7 +58,7 @@ var (
 		"reply-channels":      &reply{ID: 7, Channels: wireNames{"scores", "weights"}},
 		"reply-events":        &reply{ID: 5, Epoch: 5, Revision: 8, Reset: true, Events: &wireEvents{list: someEvents}},
 		"reply-no-events":     &reply{ID: 5, Epoch: 5, Revision: 8, Events: &wireEvents{list: []Event{}}},
-		"reply-warming":       errorReply(8, &WarmingError{Name: "n1", Remaining: 1500 * time.Millisecond}),
+		"reply-warming":       errorReply(8, &WarmingError{What: "node n1", Remaining: 1500 * time.Millisecond}),
 		"reply-taken":         errorReply(8, &NameTakenError{Name: "n1", Endpoint: "tcp://10.0.0.1:4000"}),
 	}
 )
@@ -97,13 +102,14 @@ func TestGoldenBytes(t *testing.T) {
 }
 
 func TestErrorsCrossTheWire(t *testing.T) {
-	asked := &request{Incarnation: 5}
+	asked := &request{Incarnation: 5, Channel: "c", Role: 2}
 	for _, err := range []error{
 		&NameTakenError{Name: "n", Endpoint: "tcp://h:1"},
 		&StaleError{Node: "n", Incarnation: 5, Current: 6},
 		&NotJoinedError{Node: "n"},
 		&UnknownNodeError{Name: "n"},
-		&WarmingError{Name: "n", Remaining: 1500 * time.Millisecond},
+		&WarmingError{What: "node n", Remaining: 1500 * time.Millisecond},
+		&NobodyError{Channel: "c", Role: Consumer},
 		&LiveError{Name: "n", Endpoint: "tcp://h:1"},
 		&LimitError{What: "nodes", Max: maxNodes},
 	} {
@@ -132,6 +138,7 @@ func TestLargestMessagesFit(t *testing.T) {
 	}
 	renewing := &request{ID: 1<<64 - 1, Op: opRenew}
 	nodes := &reply{ID: 1<<64 - 1, More: true}
+	roster := &reply{ID: 1<<64 - 1, More: true, Warming: 1<<64 - 1}
 	q := &request{ID: 1<<64 - 1, Op: opAdd, Incarnation: MaxIncarnation}
 	r := &reply{ID: 1<<64 - 1, Epoch: 1<<64 - 1, Revision: 1<<64 - 1, More: true, Events: &wireEvents{}}
 	for range batchLen {
@@ -139,6 +146,7 @@ func TestLargestMessagesFit(t *testing.T) {
 		q.Members = append(q.Members, m)
 		r.Events.list = append(r.Events.list, Event{Revision: 1<<64 - 1, Kind: Added, Member: m, Node: info})
 		renewing.Renewals = append(renewing.Renewals, renewal{name, MaxIncarnation, math.MaxUint32})
+		roster.Members = append(roster.Members, m)
 		nodes.Nodes = append(nodes.Nodes, Entry{Node: info, Load: math.MaxUint32, Lease: MaxLease, Orphan: true})
 	}
 	for _, q := range []*request{q, renewing} {
@@ -146,7 +154,8 @@ func TestLargestMessagesFit(t *testing.T) {
 			t.Errorf("a request %s of %d bytes, bound is %d", q.Op, n, maxRequest)
 		}
 	}
-	for _, r := range []*reply{r, nodes} {
+	roster.Nodes = nodes.Nodes
+	for _, r := range []*reply{r, nodes, roster} {
 		if n := len(encode(r)); n > maxReply {
 			t.Errorf("a reply of %d bytes, bound is %d", n, maxReply)
 		}
@@ -170,6 +179,9 @@ func FuzzDecode(f *testing.F) {
 		if decode(body, &r) == nil {
 			_ = r.events("c")
 			_ = r.err(&q)
+			if list, err := r.candidates(); err == nil && len(list) != len(r.Members) {
+				t.Errorf("%x: %d candidates of %d members", body, len(list), len(r.Members))
+			}
 			var again reply
 			if err := decode(encode(&r), &again); err != nil || !bytes.Equal(encode(&r), encode(&again)) {
 				t.Errorf("%x: reply %+v came back as %+v, %v", body, r, again, err)

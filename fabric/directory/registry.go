@@ -173,6 +173,25 @@ func (r *Registry) Lookup(ctx context.Context, name string) (e Entry, err error)
 	return e, err
 }
 
+// Roster implements Service.
+func (r *Registry) Roster(ctx context.Context, channel string, role Role) (roster Roster, err error) {
+	err = r.change(ctx, func(t *table) error {
+		roster, err = t.roster(channel, role)
+		return err
+	})
+	return roster, err
+}
+
+// Choose implements Service.
+func (r *Registry) Choose(ctx context.Context, q Query) (choice Choice, err error) {
+	draw := rand.Uint64()
+	err = r.change(ctx, func(t *table) error {
+		choice, err = t.choose(q, draw)
+		return err
+	})
+	return choice, err
+}
+
 // Watch implements Service.
 func (r *Registry) Watch(ctx context.Context, channel string) (Watcher, error) {
 	if err := CheckName("channel", channel); err != nil {

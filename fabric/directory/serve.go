@@ -2,6 +2,7 @@ package directory
 
 import (
 	"fmt"
+	"math"
 	"sort"
 )
 
@@ -50,6 +51,14 @@ func (s *session) serve(q *request, envelope [][]byte) (*reply, error) {
 		r.Members, r.More, err = page(s, q, len(q.AfterMember) > 0,
 			func() ([]Member, error) { return registry.Members(ctx, q.Channel) },
 			func(m Member) bool { return m.Compare(q.AfterMember[0]) > 0 })
+	case opRoster:
+		err = s.roster(q, r)
+	case opChoose:
+		var c Choice
+		c, err = registry.Choose(ctx, Query{
+			Channel: q.Channel, Role: q.role(), Policy: q.Policy, Key: q.Key, Zone: q.Zone, Host: q.Host,
+		})
+		r.setCandidates([]Candidate{c.Candidate})
 	case opWatch:
 		if err := CheckName("channel", q.Channel); err != nil {
 			return nil, err
@@ -67,12 +76,30 @@ func (s *session) serve(q *request, envelope [][]byte) (*reply, error) {
 	return r, err
 }
 
+// roster fills in a page of candidates.
+func (s *session) roster(q *request, r *reply) error {
+	candidates, more, err := page(s, q, len(q.AfterMember) > 0,
+		func() ([]Candidate, error) {
+			roster, err := s.server.registry.Roster(s.server.ctx, q.Channel, q.role())
+			r.Warming = inMilliseconds(roster.Warming)
+			return roster.Candidates, err
+		},
+		func(c Candidate) bool { return c.Member.Compare(q.AfterMember[0]) > 0 })
+	r.setCandidates(candidates)
+	r.More = more
+	return err
+}
+
 // info is the node that a request describes.
 func (q *request) info() NodeInfo {
 	return NodeInfo{
-		Name: q.Node, Incarnation: q.Incarnation, Endpoint: q.Endpoint, Weight: q.Weight, Zone: q.Zone, Host: q.Host,
+		Name: q.Node, Incarnation: q.Incarnation, Endpoint: q.Endpoint,
+		Weight: uint32(min(q.Weight, math.MaxUint32)), Zone: q.Zone, Host: q.Host, // what does not fit is over MaxWeight
 	}
 }
+
+// role is valid only if it is one on the wire.
+func (q *request) role() Role { return Role(min(q.Role, math.MaxUint8)) }
 
 // status fills in the answer to a ping.
 func (s *session) status(r *reply) error {
@@ -86,13 +113,14 @@ func (s *session) status(r *reply) error {
 // listing is a list of which a client has had some pages: it is made once, and the pages are of one moment.
 type listing struct {
 	op, channel string
+	role        Role
 	items       any
 }
 
 // page gives the first items of a list, or those beyond the ones that the client has had.
 func page[T any](s *session, q *request, later bool, list func() ([]T, error), beyond func(T) bool) ([]T, bool, error) {
 	items, same := s.listing.items.([]T)
-	if !later || !same || s.listing.op != q.Op || s.listing.channel != q.Channel {
+	if !later || !same || s.listing.op != q.Op || s.listing.channel != q.Channel || s.listing.role != q.role() {
 		var err error
 		if items, err = list(); err != nil {
 			return nil, false, err
@@ -105,7 +133,7 @@ func page[T any](s *session, q *request, later bool, list func() ([]T, error), b
 	to := min(from+batchLen, len(items))
 	s.listing = listing{}
 	if to < len(items) {
-		s.listing = listing{op: q.Op, channel: q.Channel, items: items}
+		s.listing = listing{op: q.Op, channel: q.Channel, role: q.role(), items: items}
 	}
 	return items[from:to], to < len(items), nil
 }

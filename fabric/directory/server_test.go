@@ -127,6 +127,15 @@ func TestPlainREQAsks(t *testing.T) {
 		expectReply(t, p.ask(fields{"op": "evict", "node": "p", "force": true}), fields{"error": "-"})
 		expectReply(t, p.ask(fields{"op": "join", "node": "p", "incarnation": 1002}), fields{"error": "stale"})
 
+		// Choices, and the lists they are from.
+		expectReply(t, p.ask(fields{"op": "choose", "channel": "c", "role": 2, "policy": "key", "key": []byte("k")}),
+			fields{"members": "[[c 2 n 0]]", "nodes": "[[n 1001 tcp://h:1 0   17 0 false]]", "error": "-"})
+		expectReply(t, p.ask(fields{"op": "choose", "channel": "d", "role": 2}), fields{"error": "nobody", "members": "-"})
+		expectReply(t, p.ask(fields{"op": "choose"}), fields{"members": "[[ 0 n 0]]", "error": "-"})
+		expectReply(t, p.ask(fields{"op": "roster", "channel": "c"}), fields{"members": "[[c 1 n 0] [c 2 n 0]]",
+			"nodes": "[[n 1001 tcp://h:1 0   17 0 false]]", "more": "-", "error": "-"})
+		expectReply(t, p.ask(fields{"op": "roster", "channel": "c", "role": 1}), fields{"members": "[[c 1 n 0]]"})
+
 		// A watch of the nodes, and one of a channel, in lockstep.
 		got := p.ask(fields{"op": "watch_nodes", "watch": 9})
 		expectReply(t, got, fields{"events": fmt.Sprintf("[[1 %v 0 0 n 1001 tcp://h:1 0  ] [3 %v 0]]", got["revision"], got["revision"])})
@@ -163,6 +172,11 @@ func TestPlainPeerPagesALongList(t *testing.T) {
 	mustAdd(t, r, incarnation, Member{"c", Producer, "n", 0}) // pages are of one moment
 	second := p.ask(fields{"op": "members", "channel": "c", "after_member": list[len(list)-1:]})
 	expectReply(t, second, fields{"more": "-", "members": fmt.Sprintf("[[c 2 n %d] [c 2 n %d]]", batchLen, batchLen+1)})
+	third := p.ask(fields{"op": "roster", "channel": "c", "role": 2, "after_member": list[len(list)-1:]})
+	expectReply(t, third, fields{"more": "-", "members": fmt.Sprintf("[[c 2 n %d] [c 2 n %d]]", batchLen, batchLen+1)})
+	if nodes := third["nodes"].([]any); len(nodes) != 1 {
+		t.Errorf("a node is told %d times", len(nodes))
+	}
 	// A page without the one before it works too.
 	expectReply(t, p.ask(fields{"op": "members", "channel": "c", "after_member": []any{[]any{"c", 2, "n", batchLen}}}),
 		fields{"members": fmt.Sprintf("[[c 2 n %d]]", batchLen+1)})
@@ -265,6 +279,11 @@ func TestHostileRequests(t *testing.T) {
 		"role 0":              {"op": "add", "members": []any{[]any{"c", 0, "n", 0}}},
 		"role 3":              {"op": "add", "members": []any{[]any{"c", 3, "n", 0}}},
 		"members of two":      {"op": "add", "members": []any{[]any{"c", 1, "n", 0}, []any{"c", 1, "m", 0}}},
+		"a weight of 33 bits": {"op": "join", "node": "a", "weight": uint64(1) << 32},
+		"a role of 9 bits":    {"op": "roster", "channel": "c", "role": 257},
+		"role of the nodes":   {"op": "choose", "role": 1},
+		"policy":              {"op": "choose", "policy": "fair"},
+		"key":                 {"op": "choose", "policy": "key", "key": make([]byte, MaxKey+1)},
 		"watch of no channel": {"op": "watch", "watch": 1},
 		"members of none":     {"op": "members"},
 		"no op's unknown key": {"op": "members", "colour": "blue"},

@@ -346,6 +346,14 @@ func (t *table) named(name string) *channel {
 	return t.channel(name)
 }
 
+// known is the same without making a channel; nil if there is none.
+func (t *table) known(name string) *channel {
+	if name == "" {
+		return t.roll
+	}
+	return t.channels[name]
+}
+
 // forget lets a channel go that has neither members nor watchers.
 func (t *table) forget(c *channel) {
 	if c != t.roll && len(c.members) == 0 && len(c.feeds) == 0 {

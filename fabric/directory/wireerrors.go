@@ -21,6 +21,7 @@ func errorReply(id uint64, err error) *reply {
 		joined  *NotJoinedError
 		unknown *UnknownNodeError
 		warming *WarmingError
+		nobody  *NobodyError
 		live    *LiveError
 		limit   *LimitError
 	)
@@ -34,7 +35,9 @@ func errorReply(id uint64, err error) *reply {
 	case errors.As(err, &unknown):
 		r.Error, r.Node = codeUnknownNode, unknown.Name
 	case errors.As(err, &warming):
-		r.Error, r.Node, r.Warming = codeWarming, warming.Name, inMilliseconds(warming.Remaining)
+		r.Error, r.What, r.Warming = codeWarming, warming.What, inMilliseconds(warming.Remaining)
+	case errors.As(err, &nobody):
+		r.Error = codeNobody
 	case errors.As(err, &live):
 		r.Error, r.Node, r.Endpoint = codeLive, live.Name, live.Endpoint
 	case errors.As(err, &limit):
@@ -65,7 +68,9 @@ func (r *reply) err(asked *request) error {
 	case codeUnknownNode:
 		return &UnknownNodeError{Name: r.Node}
 	case codeWarming:
-		return &WarmingError{Name: r.Node, Remaining: r.Warming.duration()}
+		return &WarmingError{What: r.What, Remaining: r.Warming.duration()}
+	case codeNobody:
+		return &NobodyError{Channel: asked.Channel, Role: asked.role()}
 	case codeLive:
 		return &LiveError{Name: r.Node, Endpoint: r.Endpoint}
 	case codeLimit:
