@@ -34,7 +34,10 @@ var layers = map[string][]string{
 	"fabric/internal/peering":    {"fabric/internal/wire"},
 	"fabric/internal/transport":  {},
 	"fabric/internal/link":       {"fabric/internal/wire", "fabric/internal/flow", "fabric/internal/transport"},
-	"fabric/directory":           {"fabric/internal/mpcheck", "fabric/internal/rendezvous", "fabric/internal/transport"},
+	"fabric/internal/sim": {"fabric/internal/wire", "fabric/internal/flow", "fabric/internal/link",
+		"fabric/internal/peering"},
+	"fabric/internal/sim/run": {"fabric/internal/sim"},
+	"fabric/directory":        {"fabric/internal/mpcheck", "fabric/internal/rendezvous", "fabric/internal/transport"},
 	"fabric": {"fabric/directory", "fabric/internal/link", "fabric/internal/peering", "fabric/internal/transport",
 		"fabric/internal/flow", "fabric/internal/wire", "fabric/internal/mpcheck", "fabric/internal/rendezvous"},
 }
