@@ -342,7 +342,7 @@ func (n *Node) ended(l *link.Link, r *link.RecvStream) {
 		return
 	}
 	node := l.Peer()
-	c.forget(r)
+	c.over(r)
 	ch := c.channel
 	ch.mu.Lock()
 	again := false

@@ -47,8 +47,10 @@ type Consumer struct {
 	listed  atomic.Bool   // in the directory
 
 	mu       sync.Mutex
-	streams  map[string]*link.RecvStream // by node
-	renewed  map[string]struct{}         // nodes whose streams began after another had ended
+	streams  map[string]*link.RecvStream   // by node
+	ending   map[*link.RecvStream]struct{} // that have ended, and the receiving goroutine does not know yet
+	asked    map[*link.RecvStream]struct{} // that began while it drains
+	renewed  map[string]struct{}           // nodes whose streams began after another had ended
 	gone     bool
 	draining bool
 }
@@ -92,6 +94,8 @@ func (n *Node) newConsumer(ctx context.Context, name string, cfg ConsumerConfig)
 		drained:  make(chan struct{}),
 		finished: make(map[Address]struct{}),
 		streams:  make(map[string]*link.RecvStream),
+		ending:   make(map[*link.RecvStream]struct{}),
+		asked:    make(map[*link.RecvStream]struct{}),
 		renewed:  make(map[string]struct{}),
 	}
 	c.inbox = link.NewInbox(&link.Flow{Channel: name, Mark: mark}, index, c)
@@ -142,7 +146,8 @@ func (m Message) Keep() Message {
 //
 // A *PeerLostError says that nothing more will come from a node whose producers
 // had not all finished; the consumer may go on receiving from others. ErrEnd
-// comes when all promised producers have finished, ErrClosed after Close.
+// comes when all promised producers have finished, or Drain has, ErrClosed after
+// Close.
 func (c *Consumer) Receive(ctx context.Context) (Message, error) {
 	for {
 		if c.promise > 0 && len(c.finished) >= c.promise {
@@ -152,12 +157,18 @@ func (c *Consumer) Receive(ctx context.Context) (Message, error) {
 		stream, producer := c.inbox.Source()
 		switch {
 		case kind == link.Lost:
-			if c.streamEnded(stream) {
-				return Message{}, ErrEnd
-			}
+			last := c.handled(stream)
 			if err != nil && !c.complete(err) {
+				if last {
+					c.inbox.Nudge() // the next one is told the end
+				}
 				return Message{}, public(err)
 			}
+			if last {
+				return Message{}, ErrEnd
+			}
+		case err == link.ErrClosed && c.isDrained():
+			return Message{}, ErrEnd
 		case err != nil:
 			return Message{}, public(err)
 		case kind == link.Finished:
@@ -195,15 +206,27 @@ func (c *Consumer) complete(err error) bool {
 	return some
 }
 
-// forget takes r out of the consumer's streams.
-func (c *Consumer) forget(r *link.RecvStream) {
+// over takes a stream that has ended out of the consumer's. One that drains asks
+// the node once more, until nothing comes: another stream may have taken the
+// place of one that was leaving.
+func (c *Consumer) over(r *link.RecvStream) {
+	node := r.Peer()
+	gone := c.channel.node.gone(node)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for node, s := range c.streams {
-		if s == r {
-			delete(c.streams, node)
-		}
+	if c.streams[node] != r {
+		return
 	}
+	delete(c.streams, node)
+	c.ending[r] = struct{}{}
+	_, asked := c.asked[r]
+	delete(c.asked, r)
+	if !c.draining || gone || asked && r.Received() == 0 {
+		return
+	}
+	next := r.Again()
+	next.Drain()
+	c.streams[node], c.asked[next] = next, struct{}{}
 }
 
 // dropUnknown gives the stream from node up if it began after another had ended,
@@ -222,21 +245,31 @@ func (c *Consumer) dropUnknown(node string) {
 	}
 }
 
-// streamEnded takes a stream's end, and reports whether it was the last one of
-// a consumer that drains.
-func (c *Consumer) streamEnded(r *link.RecvStream) bool {
-	c.forget(r)
+// handled takes a stream's end, behind its last message, and reports whether it
+// was the last one of a consumer that drains.
+func (c *Consumer) handled(r *link.RecvStream) bool {
+	if r.Owner() != nil { // else it is Nudge's
+		c.over(r)
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.draining || len(c.streams) > 0 {
+	delete(c.ending, r)
+	if !c.draining || len(c.streams)+len(c.ending) > 0 {
 		return false
 	}
-	select {
-	case <-c.drained:
-	default:
+	if !c.isDrained() {
 		close(c.drained)
 	}
 	return true
+}
+
+func (c *Consumer) isDrained() bool {
+	select {
+	case <-c.drained:
+		return true
+	default:
+		return false
+	}
 }
 
 // Messages iterates over what Receive returns. It ends by itself when all

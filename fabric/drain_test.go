@@ -204,3 +204,52 @@ func TestCloseWhileTheLinkIsDown(t *testing.T) {
 	}
 	await(t, ctx, "the consumer's end to be gone", func() bool { return len(p.b.Stats().Streams) == 0 })
 }
+
+// All streams have ended before their consumer has handled anything: it gets all
+// that they brought, also what came behind the first end.
+func TestDrainOfAConsumerThatIsBehind(t *testing.T) {
+	ctx := testContext(t)
+	p := newLostPair(t, ctx, time.Minute, time.Minute) // 15 messages, of which 5 come later
+	other := newProducer(t, openWith(t, Config{Name: "other", Directory: p.dir}), "x", ProducerConfig{})
+	if err := waitTarget(t, ctx, other, p.c.Address()).Send(ctx, nil); err != nil {
+		t.Fatal(err)
+	}
+	drained := make(chan error, 1)
+	go func() { drained <- p.c.Drain(ctx) }()
+	streams := func(count int) func() bool { return func() bool { return len(p.b.Stats().Streams) == count } }
+	if err := other.Flush(ctx); err != nil {
+		t.Fatal(err)
+	}
+	await(t, ctx, "the first stream to end", streams(1))
+	p.px.shutdown(false)
+	await(t, ctx, "both streams to end", streams(0))
+	got := make(map[string]int)
+	for m, err := range p.c.Messages(ctx) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		got[m.Source().Node]++
+	}
+	if got["a"] != 15 || got["other"] != 1 {
+		t.Errorf("%v came, want 15 from a and 1 from other", got)
+	}
+	if err := <-drained; err != nil {
+		t.Error(err)
+	}
+}
+
+// A consumer whose last stream is lost while it drains is told of that, and then
+// of the end.
+func TestLossWhileDraining(t *testing.T) {
+	ctx := testContext(t)
+	p := newLostPair(t, ctx, time.Minute, 200*time.Millisecond)
+	drained := make(chan error, 1)
+	go func() { drained <- p.c.Drain(ctx) }()
+	wantLost(t, p.receive(t, ctx, 0, 10), PeerLostError{Node: "a", Channel: "x", Acknowledged: 10, InDoubtTo: 10, Receiving: true})
+	if m, err := p.c.Receive(ctx); err != ErrEnd {
+		t.Errorf("after the loss: %q, %v", m.Body, err)
+	}
+	if err := <-drained; err != nil {
+		t.Error(err)
+	}
+}

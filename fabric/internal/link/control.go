@@ -280,16 +280,18 @@ func (c *core) open(rec *wire.Record) error {
 // or else one that begins now. It is nil if that stream has ended, and another
 // one may have taken its place.
 func (c *core) reopened(channel string, rec *wire.Record) *SendStream {
-	for _, s := range c.leave {
-		if s.to.Channel == channel && s.index == rec.Index && (s.instance == rec.Instance || s.flags&(sendUsed|sendBound) == 0) {
-			s.instance = rec.Instance
-			return s
-		}
-	}
-	if c.ended.has(channel, rec.Index, rec.Instance) {
+	s := c.leaving(channel, rec.Index, rec.Instance)
+	if s == nil && c.ended.has(channel, rec.Index, rec.Instance) {
 		return nil
 	}
-	s := c.stream(channel, rec.Index)
+	if s == nil && !c.opened(channel, rec.Index, rec.Instance) {
+		// What was accepted for a consumer that had not opened its stream yet
+		// when it left the directory comes first.
+		s = c.leaving(channel, rec.Index, 0)
+	}
+	if s == nil {
+		s = c.stream(channel, rec.Index)
+	}
 	switch {
 	case s.flags&sendUsed != 0 && s.instance > rec.Instance:
 		return nil
@@ -309,6 +311,28 @@ func (c *core) reopened(channel string, rec *wire.Record) *SendStream {
 	s = c.stream(channel, rec.Index)
 	s.instance = rec.Instance
 	return s
+}
+
+// opened reports whether the stream that takes messages for a consumer is that
+// which it has opened as instance.
+func (c *core) opened(channel string, index uint32, instance uint64) bool {
+	f := c.flows[channel]
+	if f == nil {
+		return false
+	}
+	i, found := f.find(index)
+	return found && f.streams[i].instance == instance
+}
+
+// leaving is the stream of a consumer that is leaving and has opened it as
+// instance, or has never opened it if that is 0; nil if there is none.
+func (c *core) leaving(channel string, index uint32, instance uint64) *SendStream {
+	for _, s := range c.leave {
+		if s.to.Channel == channel && s.index == index && s.instance == instance {
+			return s
+		}
+	}
+	return nil
 }
 
 // granted takes a state record: acknowledgement, settlement, credit and, for

@@ -87,6 +87,9 @@ type delivery struct {
 // taken their place.
 func (c *core) attach(maxBody int) {
 	c.maxBody = maxBody
+	for _, s := range c.leave {
+		s.away = 0
+	}
 	c.tells.first, c.tells.last = nil, nil
 	for _, given := range []recvFlags{recvCancel, 0} {
 		for _, r := range c.in {
@@ -245,14 +248,19 @@ func (c *core) giveUp(s *SendStream) {
 
 // age counts a tick for the producer's ends whose consumers are leaving and have
 // not been heard of on this connection, and gives those up that have waited long
-// enough.
-func (c *core) age() {
+// enough: less if there is a connection, on which a consumer opens its streams
+// at once.
+func (c *core) age(attached bool) {
+	most := min(c.cfg.ResumeTicks, math.MaxUint16-1)
+	if attached {
+		most = min(most, c.cfg.DeadTicks)
+	}
 	for i := 0; i < len(c.leave); {
 		s := c.leave[i]
 		if s.flags&sendBound == 0 {
 			s.away++
 		}
-		if s.flags&sendBound == 0 && int(s.away) > min(c.cfg.ResumeTicks, math.MaxUint16-1) {
+		if s.flags&sendBound == 0 && int(s.away) > most {
 			c.giveUp(s) // takes it off the list
 		} else {
 			i++

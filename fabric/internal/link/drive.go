@@ -153,7 +153,7 @@ func (d Driver) afterRead() {
 func (d Driver) Tick() (dead bool) {
 	l := d.l
 	l.mu.Lock()
-	l.core.age()
+	l.core.age(l.conn != nil)
 	if l.conn != nil {
 		if dead = l.silence(); !dead {
 			l.core.tick()

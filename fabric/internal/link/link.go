@@ -380,7 +380,7 @@ func (l *Link) promptly(byItself bool) {
 // Tick is called at a steady interval, the unit of PingTicks and DeadTicks.
 func (l *Link) Tick() {
 	l.mu.Lock()
-	l.core.age()
+	l.core.age(l.conn != nil)
 	if l.conn == nil {
 		events := l.takeEvents()
 		l.mu.Unlock()

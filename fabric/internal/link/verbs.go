@@ -157,8 +157,23 @@ func (l *Link) Receiving() bool {
 	return len(l.core.in) > len(l.core.free)
 }
 
-// Owner is what NewInbox was given.
-func (r *RecvStream) Owner() any { return r.inbox.owner }
+// Again begins another stream to the same consumer, after this one has ended.
+func (r *RecvStream) Again() *RecvStream { return r.link.Receive(r.inbox) }
+
+// Received is how many messages have arrived.
+func (r *RecvStream) Received() uint64 {
+	r.link.mu.Lock()
+	defer r.link.mu.Unlock()
+	return r.flow.Received.Messages
+}
+
+// Owner is what NewInbox was given; nil of what Inbox.Nudge delivers.
+func (r *RecvStream) Owner() any {
+	if r.inbox == nil {
+		return nil
+	}
+	return r.inbox.owner
+}
 
 // Peer is the name of the node that the stream comes from.
 func (r *RecvStream) Peer() string { return r.link.peer }
