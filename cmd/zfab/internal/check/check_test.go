@@ -2,6 +2,7 @@ package check
 
 import (
 	"math/rand/v2"
+	"slices"
 	"testing"
 )
 
@@ -18,7 +19,10 @@ func run(t *testing.T, n int, tamper func([][]byte) [][]byte) (Counts, uint64) {
 	for _, body := range tamper(all) {
 		c.Message(1, body)
 	}
-	return c.Counts(), c.States()[1].Lost(uint64(n))
+	var state StreamState
+	for _, state = range c.States() {
+	}
+	return c.Counts(), state.Lost(uint64(n))
 }
 
 func TestCheckerFindsWhatIsPlanted(t *testing.T) {
@@ -81,6 +85,38 @@ func TestCheckerRefusesWhatIsNotItsOwn(t *testing.T) {
 	Seal(body, Stamp{Producer: 1, Consumer: ToAll, Planned: 42})
 	if planned := k.Message(1, body); planned != 42 || k.Counts() != (Counts{Received: 1, Bytes: StampSize}) {
 		t.Errorf("a message to all: planned %d, %+v", planned, k.Counts())
+	}
+}
+
+// Streams of one producer that follow each other are checked apart, and nothing
+// of an earlier one may come when a later one has begun.
+func TestEpochsFollowEachOther(t *testing.T) {
+	body, k := make([]byte, StampSize), NewChecker(7, 2)
+	send := func(e Epoch, sequence uint64) {
+		Seal(body, Stamp{Producer: 1, Consumer: 7, Epoch: e, Sequence: sequence})
+		k.Message(1, body)
+	}
+	first, second, reborn := NewEpoch(0, 0), NewEpoch(0, 1), NewEpoch(1, 0)
+	for i := range uint64(5) {
+		send(first, i)
+	}
+	send(second, 0)
+	send(reborn, 1) // 0 is missing
+	if c := k.Counts(); c.Duplicated != 0 || c.Reordered != 0 || c.Corrupted != 0 {
+		t.Errorf("%+v", c)
+	}
+	send(first, 5)  // late, and new
+	send(first, 2)  // late, and known
+	send(second, 1) // late
+	if c := k.Counts(); c.Duplicated != 1 || c.Reordered != 2 || c.Received != 10 {
+		t.Errorf("%+v", c)
+	}
+	want := []StreamState{{Producer: 1, Next: 6}, {Producer: 1, Epoch: second, Next: 2}, {Producer: 1, Epoch: reborn, Next: 2, Gaps: 1}}
+	if got := k.States(); !slices.Equal(got, want) {
+		t.Errorf("%+v, want %+v", got, want)
+	}
+	if e := NewEpoch(MaxLife, MaxLoss); e.Life() != MaxLife || e <= NewEpoch(MaxLife, MaxLoss-1) || e <= NewEpoch(MaxLife-1, MaxLoss) {
+		t.Errorf("epoch %x", e)
 	}
 }
 

@@ -7,7 +7,7 @@
 //	 0  checksum   xxhash64 of everything after it
 //	 8  producer   its number in the channel
 //	12  consumer   its number in the channel, or ToAll
-//	16  sequence   0, 1, 2 ... per pair of producer and consumer
+//	16  sequence   0, 1, 2 ... per stream, and in its highest 24 bits the epoch
 //	24  planned    when it was to be sent, in nanoseconds of the run; 0: not measured
 //	32  filling    the sequence and the offset again at the start of each block
 //
@@ -31,10 +31,32 @@ const (
 	ToAll = 1<<32 - 1
 )
 
+// An Epoch tells the streams of one producer to one consumer apart that follow
+// each other: the life of the producer's node in its higher half, and in its
+// lower one how many streams that life has lost to the same consumer. Where
+// nobody dies there is one stream, of epoch 0. Later epochs are greater.
+type Epoch uint32
+
+const (
+	// MaxLife and MaxLoss bound an epoch's halves.
+	MaxLife = 1<<epochHalf - 1
+	MaxLoss = 1<<epochHalf - 1
+
+	epochHalf    = 12
+	sequenceBits = 64 - 2*epochHalf
+)
+
+// NewEpoch is the epoch of a life's stream after so many losses.
+func NewEpoch(life, losses int) Epoch { return Epoch(life<<epochHalf | losses) }
+
+// Life is the life of the producer's node.
+func (e Epoch) Life() int { return int(e >> epochHalf) }
+
 // A Stamp is what a message says of itself.
 type Stamp struct {
 	Producer uint32
 	Consumer uint32
+	Epoch    Epoch
 	Sequence uint64
 	Planned  int64 // nanoseconds since the start of the run; 0: not measured
 }
@@ -45,7 +67,7 @@ func Seal(body []byte, s Stamp) {
 	le := binary.LittleEndian
 	le.PutUint32(body[8:], s.Producer)
 	le.PutUint32(body[12:], s.Consumer)
-	le.PutUint64(body[16:], s.Sequence)
+	le.PutUint64(body[16:], uint64(s.Epoch)<<sequenceBits|s.Sequence)
 	le.PutUint64(body[24:], uint64(s.Planned))
 	for at := StampSize; at+8 <= len(body); at += blockSize {
 		le.PutUint64(body[at:], s.Sequence<<20^uint64(at/blockSize))
@@ -65,7 +87,8 @@ func Open(body []byte) (Stamp, bool) {
 	return Stamp{
 		Producer: le.Uint32(body[8:]),
 		Consumer: le.Uint32(body[12:]),
-		Sequence: le.Uint64(body[16:]),
+		Epoch:    Epoch(le.Uint64(body[16:]) >> sequenceBits),
+		Sequence: le.Uint64(body[16:]) & (1<<sequenceBits - 1),
 		Planned:  int64(le.Uint64(body[24:])),
 	}, true
 }

@@ -66,6 +66,8 @@ func (s *stream) fill(sequence uint64) bool {
 // A StreamState is what remains to be known of a stream at its end: enough to
 // say how many messages are lost once the producer tells how many it sent.
 type StreamState struct {
+	Producer  int    `json:"producer"`
+	Epoch     Epoch  `json:"epoch,omitempty"`
 	Next      uint64 `json:"next"`                // one past the highest sequence number seen
 	Gaps      uint64 `json:"gaps,omitempty"`      // numbers below it that never came
 	Corrupted uint64 `json:"corrupted,omitempty"` // damaged messages, which have no number

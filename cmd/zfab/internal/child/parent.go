@@ -133,3 +133,6 @@ func (p *Process) resume() {
 		proceed(p.command.Process) // one that is gone needs it no more
 	}
 }
+
+// Kill ends the process at once, as SIGKILL does.
+func (p *Process) Kill() error { return p.command.Process.Kill() }

@@ -51,6 +51,12 @@ type Messages struct {
 	Duplicated uint64 `json:"duplicated"`
 	Reordered  uint64 `json:"reordered"` // came after a later one of its stream
 	Corrupted  uint64 `json:"corrupted"` // checksum wrong, or not sent to where it came
+
+	// Where nodes are killed (see package runner), what is neither delivered nor
+	// lost. InDoubt are those that a typed error named so; some of them came.
+	InDoubt    uint64 `json:"in_doubt"`
+	Unpromised uint64 `json:"unpromised"` // accepted by a producer that was killed before they were acknowledged
+	Buried     uint64 `json:"buried"`     // stored by a consumer's node that was killed before the consumer said it has them
 }
 
 // Add sums counts.
@@ -61,6 +67,9 @@ func (m *Messages) Add(o Messages) {
 	m.Duplicated += o.Duplicated
 	m.Reordered += o.Reordered
 	m.Corrupted += o.Corrupted
+	m.InDoubt += o.InDoubt
+	m.Unpromised += o.Unpromised
+	m.Buried += o.Buried
 }
 
 // Links are the connections that carry messages.

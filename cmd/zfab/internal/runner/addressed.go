@@ -23,7 +23,8 @@ type rotation struct {
 	failed    error
 }
 
-// A delivery is one message in the hands of a goroutine.
+// A delivery is one message in the hands of a goroutine, or without a body a
+// target that it looked for.
 type delivery struct {
 	target *target
 	body   []byte
@@ -36,22 +37,26 @@ const deliveryBytes = 16 * units.MiB
 func (s *sender) addressed(ctx context.Context) error {
 	s.divide()
 	r := &rotation{sender: s, most: min(len(s.targets), max(2, int(deliveryBytes/s.load.Size)))}
-	r.delivered = make(chan delivery, r.most)
+	r.delivered = make(chan delivery, max(r.most, len(s.targets)))
 	for i := range s.targets { // each producer begins at another target
-		r.add(s.targets[(s.number+i)%len(s.targets)])
+		if t := s.targets[(s.number+i)%len(s.targets)]; t.to != nil {
+			r.add(t)
+		} else {
+			r.lookFor(ctx, t)
+		}
 	}
 	for r.failed == nil && r.next(ctx) {
 	}
 	for r.waiting > 0 {
-		r.collect()
+		r.collect(ctx)
 	}
 	return r.failed
 }
 
 // next sends one message; false when there is none left to send.
 func (r *rotation) next(ctx context.Context) bool {
-	for r.waiting > 0 && (len(r.delivered) > 0 || len(r.ready) == 0 || r.waiting == r.most) {
-		r.collect()
+	for r.waiting > 0 && (len(r.delivered) > 0 || len(r.ready) == 0 || r.waiting >= r.most) {
+		r.collect(ctx)
 	}
 	if len(r.ready) == 0 {
 		return false
@@ -73,8 +78,8 @@ func (r *rotation) next(ctx context.Context) bool {
 		r.remove()
 		r.hand(ctx, t)
 	case err != nil:
-		t.sent--
-		r.failed = err
+		r.remove()
+		r.refused(ctx, t, err)
 	case t.left == 0:
 		r.remove()
 	default:
@@ -100,20 +105,52 @@ func (r *rotation) deliver(ctx context.Context, d delivery) {
 	r.delivered <- d
 }
 
-func (r *rotation) collect() {
+func (r *rotation) collect(ctx context.Context) {
 	d := <-r.delivered
 	r.waiting--
-	r.spare = append(r.spare, d.body)
-	if d.err != nil {
-		d.target.sent-- // not accepted
+	if d.body != nil {
+		r.spare = append(r.spare, d.body)
+	}
+	switch {
+	case d.err == nil:
+		r.add(d.target)
+	case d.body == nil:
 		r.failed = errors.Join(r.failed, d.err)
+	default:
+		r.refused(ctx, d.target, d.err)
+	}
+}
+
+// refused takes back a message that a target did not accept. In an open exchange
+// a consumer that is gone may come again.
+func (r *rotation) refused(ctx context.Context, t *target, err error) {
+	t.sent--
+	if r.open == nil || !gone(err) {
+		r.failed = errors.Join(r.failed, err)
 		return
 	}
-	r.add(d.target)
+	if t.left >= 0 {
+		t.left++
+	}
+	r.lookFor(ctx, t)
+}
+
+// gone reports whether an error says that a consumer takes no more.
+func gone(err error) bool {
+	var lost *fabric.PeerLostError
+	return errors.As(err, &lost) || errors.Is(err, fabric.ErrNoConsumer)
+}
+
+// lookFor lets a goroutine wait until a target is there again, or at all.
+func (r *rotation) lookFor(ctx context.Context, t *target) {
+	r.waiting++
+	go func() {
+		r.delivered <- delivery{target: t, err: r.open.find(ctx, t, r.life, r.over)}
+	}()
 }
 
 func (r *rotation) add(t *target) {
-	if t.left != 0 {
+	if t.left != 0 && t.to != nil {
 		r.ready = append(r.ready, t)
 	}
 }
@@ -131,7 +168,7 @@ func (s *sender) divide() {
 	for i := range s.targets {
 		t := s.targets[(s.number+i)%n]
 		t.left = -1
-		if s.load.Duration > 0 {
+		if s.load.Duration > 0 || s.forever {
 			continue
 		}
 		t.left = s.load.Messages / n

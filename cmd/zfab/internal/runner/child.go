@@ -25,6 +25,8 @@ import (
 //	{"ask": 7, "question"..} ->
 //	                         <-   {"answer": 7, "sight": ...}  when it is so, also after the result
 //	{"drop": 7}              ->                         if nobody waits for the answer
+//	                         <-   {"account": ...}      again and again in a run with kills
+//	{"finish": true}         ->                         at the load's end in a run with kills
 //	{"stop": true}           ->                         if the deadline passed
 //	                         <-   {"result": ...}
 //	(end of input)           ->
@@ -33,6 +35,7 @@ import (
 type order struct {
 	Spec     *Spec     `json:"spec,omitempty"`
 	Start    int64     `json:"start,omitempty"` // nanoseconds of the wall clock
+	Finish   bool      `json:"finish,omitempty"`
 	Stop     bool      `json:"stop,omitempty"`
 	Ask      uint64    `json:"ask,omitempty"`
 	Question *question `json:"question,omitempty"`
@@ -47,6 +50,7 @@ type word struct {
 	Failed      string  `json:"failed,omitempty"`
 	Unreachable bool    `json:"unreachable,omitempty"` // the directory is what failed
 	Received    *uint64 `json:"received,omitempty"`
+	Account     *Result `json:"account,omitempty"`
 	Result      *Result `json:"result,omitempty"`
 }
 
@@ -101,8 +105,17 @@ func (s *nodeServer) serve(ctx context.Context) error {
 		return err
 	}
 	o, err = child.Next(ctx, s.orders)
-	if err != nil || o.Start == 0 {
-		return errors.Join(err, errors.New("the second order is no start"))
+	switch {
+	case err != nil:
+		return err
+	case o.Stop: // before anything began
+		if err := s.say(word{Result: &Result{Node: m.spec.Node, Life: m.spec.Life}}); err != nil {
+			return err
+		}
+		<-ctx.Done()
+		return nil
+	case o.Start == 0:
+		return errors.New("the second order is no start")
 	}
 	m.clock = startedAt(o.Start)
 	s.run(ctx, m)
@@ -126,10 +139,20 @@ func (s *nodeServer) run(ctx context.Context, m *member) {
 	defer questions.wait()
 	ticker := time.NewTicker(progressInterval)
 	defer ticker.Stop()
+	var accounts <-chan time.Time
+	if m.spec.kills() {
+		ticker := time.NewTicker(accountInterval)
+		defer ticker.Stop()
+		accounts = ticker.C
+	}
+	finish := sync.OnceFunc(func() { close(m.over) })
 	for {
 		select {
 		case <-ctx.Done():
 			return
+		case <-accounts:
+			r := m.account()
+			s.say(word{Account: &r})
 		case <-ticker.C:
 			n := m.received()
 			s.say(word{Received: &n})
@@ -137,6 +160,8 @@ func (s *nodeServer) run(ctx context.Context, m *member) {
 			switch {
 			case o.Stop:
 				stop()
+			case o.Finish:
+				finish()
 			case o.Question != nil:
 				questions.ask(ctx, o.Ask, *o.Question)
 			case o.Drop != 0:

@@ -21,16 +21,28 @@ func (c clock) now() time.Duration { return time.Since(c.start) }
 
 // until waits for a moment of the run; false if ctx ended first.
 func (c clock) until(ctx context.Context, moment time.Duration) bool {
+	return c.untilOr(ctx, moment, nil)
+}
+
+// untilOr waits for a moment of the run; false if ctx ended or over was closed
+// first.
+func (c clock) untilOr(ctx context.Context, moment time.Duration, over <-chan struct{}) bool {
 	wait := moment - c.now()
 	if wait <= 0 {
-		return ctx.Err() == nil
+		select {
+		case <-over:
+			return false
+		default:
+			return ctx.Err() == nil
+		}
 	}
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
 		return true
+	case <-over:
 	case <-ctx.Done():
-		return false
 	}
+	return false
 }

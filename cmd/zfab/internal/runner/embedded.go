@@ -104,11 +104,6 @@ func (e *embeddedCluster) answer(ctx context.Context, node int, q question) (*si
 	return nil, fmt.Errorf("no node %s", topology.NodeName(node))
 }
 
-// pause is for processes; possible has refused it.
-func (e *embeddedCluster) pause(int) (func(), error) {
-	return nil, errors.ErrUnsupported
-}
-
 func (e *embeddedCluster) directory() directory.Service { return e.registry }
 
 func (e *embeddedCluster) sockets() (int, bool) { return 0, false }

@@ -78,7 +78,7 @@ func (in *injector) schedule(ctx context.Context, i int) {
 	for n := 0; ; n++ {
 		at := f.At + time.Duration(n)*f.Every
 		over := n > 0 && (f.Every == 0 || f.Times > 0 && n >= f.Times || f.Until > 0 && at >= f.Until)
-		if over || !in.await(ctx, at) {
+		if over || !in.clock.untilOr(ctx, at, in.ended) {
 			return
 		}
 		select {
@@ -98,19 +98,6 @@ func (in *injector) schedule(ctx context.Context, i int) {
 	}
 }
 
-// await waits for a moment of the run; false if the load or ctx ends first.
-func (in *injector) await(ctx context.Context, at time.Duration) bool {
-	timer := time.NewTimer(at - in.clock.now())
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return ctx.Err() == nil
-	case <-in.ended:
-	case <-ctx.Done():
-	}
-	return false
-}
-
 // occur is one occurrence from begin to end.
 func (in *injector) occur(ctx context.Context, f topology.Fault, d draw) event {
 	switch f.Kind {
@@ -118,6 +105,8 @@ func (in *injector) occur(ctx context.Context, f topology.Fault, d draw) event {
 		return in.cut(ctx, d)
 	case topology.Pause:
 		return in.pause(ctx, d)
+	case topology.Kill:
+		return in.kill(ctx, f, d)
 	}
 	return in.impair(ctx, f, d)
 }
@@ -192,11 +181,33 @@ func (in *injector) pause(ctx context.Context, d draw) event {
 	before := lookAll(ctx, in.cluster, links, 0)
 	e := event{target: topology.NodeName(d.node), at: in.clock.now()}
 	e.meet(before)
-	resume, err := in.cluster.pause(d.node)
+	resume, err := in.cluster.(mortal).pause(d.node)
 	if err != nil {
 		return event{target: e.target, at: e.at} // there was nobody to pause
 	}
 	return in.last(ctx, e, d, lasting{before: before, stopped: d.node, end: resume})
+}
+
+// kill ends a node's process and starts another one. It has recovered when all
+// streams from and to the new life carry something, counted from its start.
+func (in *injector) kill(ctx context.Context, f topology.Fault, d draw) event {
+	nodes := in.cluster.(mortal)
+	before := lookAll(ctx, in.cluster, linksOf(d.node, in.topology.Nodes), 0)
+	e := event{target: topology.NodeName(d.node), at: in.clock.now()}
+	if nodes.kill(d.node) != nil {
+		return e // somebody else has killed it
+	}
+	e.meet(before)
+	in.endure(ctx, f.RestartAfter)
+	began := in.clock.now()
+	if nodes.revive(ctx, d.node) != nil {
+		return e // run tells why
+	}
+	if at, err := nodes.reached(ctx, d.node); err == nil {
+		took := at - began
+		e.recovered = &took
+	}
+	return e
 }
 
 // linksOf are the links of one node.
@@ -209,6 +220,9 @@ func linksOf(node, nodes int) []nodePair {
 	}
 	return links
 }
+
+// forever is longer than any run.
+const forever = 1000 * time.Hour
 
 // lasting is a fault that has begun.
 type lasting struct {
@@ -230,7 +244,11 @@ func (in *injector) last(ctx context.Context, e event, d draw, l lasting) event 
 		l.before.stopped = l.stopped
 		watching.Go(func() { e.hit = l.before.busy(meanwhile) })
 	}
-	in.endure(ctx, d.length)
+	if d.length > 0 {
+		in.endure(ctx, d.length)
+	} else {
+		in.endure(ctx, forever)
+	}
 	over()
 	watching.Wait()
 	after := lookAll(ctx, in.cluster, l.before.links, l.stopped)
@@ -248,17 +266,7 @@ func (in *injector) last(ctx context.Context, e event, d draw, l lasting) event 
 	return e
 }
 
-// endure waits for the length of a fault; 0 lasts to the end of the load.
+// endure waits for the length of a fault, or the end of the load.
 func (in *injector) endure(ctx context.Context, length time.Duration) {
-	var over <-chan time.Time
-	if length > 0 {
-		timer := time.NewTimer(length)
-		defer timer.Stop()
-		over = timer.C
-	}
-	select {
-	case <-over:
-	case <-in.ended:
-	case <-ctx.Done():
-	}
+	in.clock.untilOr(ctx, in.clock.now()+length, in.ended)
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/zfab/zfab/cmd/zfab/internal/check"
 	"github.com/zfab/zfab/cmd/zfab/internal/report"
 	"github.com/zfab/zfab/cmd/zfab/internal/topology"
 )
@@ -15,14 +16,15 @@ func judge(runs []*oneRun, kind Kind) *report.Report {
 	r := &report.Report{
 		Name: main.topology.Name, Runner: string(kind),
 		Links:    report.Links{Open: openLinks(main.results), ProcessPairs: main.topology.ProcessPairs(), Sockets: main.sockets},
-		Problems: append([]string{}, main.problems...),
+		Problems: []string{},
 		Doubts:   []string{},
 		Channels: []report.Channel{}, Expectations: []report.Expectation{},
 	}
 	judgeChannels(main, r)
+	r.Problems = append(r.Problems, main.problems...)
 	for _, n := range main.results {
 		r.Problems = append(r.Problems, n.Problems...)
-		r.Errors += len(n.Problems)
+		r.Errors += len(n.Problems) + n.Errors
 		r.Memory.PeakBytes += n.Memory
 		r.Memory.StreamBytes = max(r.Memory.StreamBytes, n.Stream)
 	}
@@ -88,30 +90,17 @@ type share struct {
 }
 
 func judgeChannel(run *oneRun, c topology.Channel) (report.Channel, float64, share) {
-	nodes := run.topology.Nodes
-	out := report.Channel{Name: c.Name, Pattern: string(c.Pattern), Streams: c.Streams(nodes)}
-	sent := make([]ProducerResult, nodes*c.Producers)
-	seen := make([]ConsumerResult, nodes*c.Consumers)
-	for _, n := range run.results {
-		for _, p := range n.Producers {
-			if p.Channel == c.Name {
-				sent[p.Number] = p
-			}
-		}
-		for _, k := range n.Consumers {
-			if k.Channel == c.Name {
-				seen[k.Number] = k
-			}
-		}
-	}
+	out := report.Channel{Name: c.Name, Pattern: string(c.Pattern), Streams: c.Streams(run.topology.Nodes)}
+	seen := seenBy(run, c)
+	messages := judgeMessages(run, c, seen)
 	seconds, all := 0.0, share{latency: newLatency()}
 	for i, k := range seen {
-		consumer := report.Consumer{
-			Consumer: workerName(c.Name, i, c.Consumers), Received: k.Counts.Received, Stalled: k.Stalled > 0,
-			Messages: judgeConsumer(i, k, sent),
-		}
-		out.Consumers = append(out.Consumers, consumer)
-		out.Messages.Add(consumer.Messages)
+		m := messages[i]
+		m.Received, m.Duplicated, m.Reordered, m.Corrupted = k.Counts.Received, k.Counts.Duplicated, k.Counts.Reordered, k.Counts.Corrupted
+		out.Consumers = append(out.Consumers, report.Consumer{
+			Consumer: workerName(c.Name, i, c.Consumers), Received: k.Counts.Received, Stalled: k.Stalled > 0, Messages: m,
+		})
+		out.Messages.Add(m)
 		seconds = max(seconds, k.Ended)
 		all.bytes += k.Counts.Bytes
 		all.latency.merge(k.Latency)
@@ -121,22 +110,56 @@ func judgeChannel(run *oneRun, c topology.Channel) (report.Channel, float64, sha
 	return out, seconds, all
 }
 
+// seenBy is what the consumers of a channel saw, all lives of each together.
+func seenBy(run *oneRun, c topology.Channel) []ConsumerResult {
+	seen := make([]ConsumerResult, run.topology.Nodes*c.Consumers)
+	for _, n := range run.results {
+		for _, k := range n.Consumers {
+			if k.Channel == c.Name {
+				k.Counts.Add(seen[k.Number].Counts)
+				seen[k.Number] = k
+			}
+		}
+	}
+	return seen
+}
+
+// judgeMessages says of each consumer what was sent to it and did not come.
+func judgeMessages(run *oneRun, c topology.Channel, seen []ConsumerResult) []report.Messages {
+	if c.Pattern == topology.OpenExchange {
+		l := newLedger(c, run.results)
+		messages := l.settle(len(seen))
+		run.problems = append(run.problems, l.problems...)
+		return messages
+	}
+	sent := make([]ProducerResult, run.topology.Nodes*c.Producers)
+	for _, n := range run.results {
+		for _, p := range n.Producers {
+			if p.Channel == c.Name {
+				sent[p.Number] = p
+			}
+		}
+	}
+	messages := make([]report.Messages, len(seen))
+	for i, k := range seen {
+		messages[i] = judgeConsumer(i, k, sent)
+	}
+	return messages
+}
+
 // judgeConsumer holds what a consumer saw against what the producers sent to
 // it. A consumer that told nothing lost all of it.
-func judgeConsumer(number int, k ConsumerResult, sent []ProducerResult) report.Messages {
-	m := report.Messages{
-		Received: k.Counts.Received, Duplicated: k.Counts.Duplicated, Reordered: k.Counts.Reordered, Corrupted: k.Counts.Corrupted,
+func judgeConsumer(number int, k ConsumerResult, sent []ProducerResult) (m report.Messages) {
+	streams := make([]check.StreamState, len(sent))
+	for _, s := range k.Streams {
+		streams[s.Producer] = s
 	}
 	for i, p := range sent {
 		if number >= len(p.Sent) {
 			continue // no load, or no result of the producer's node
 		}
 		m.Sent += p.Sent[number]
-		if i < len(k.Streams) {
-			m.Lost += k.Streams[i].Lost(p.Sent[number])
-		} else {
-			m.Lost += p.Sent[number]
-		}
+		m.Lost += streams[i].Lost(p.Sent[number])
 	}
 	return m
 }

@@ -23,7 +23,8 @@ type member struct {
 	senders   []*sender
 	idle      []*patterns.ExchangeProducer // of channels without a load
 	usage     usage
-	clock     clock // set when the run starts
+	clock     clock         // set when the run starts
+	over      chan struct{} // closed when the parent ends the load; nil where the load ends by itself
 
 	mu       sync.Mutex
 	problems []string
@@ -41,6 +42,9 @@ func openMember(ctx context.Context, spec Spec, dir directory.Service, logger *s
 		return nil, err
 	}
 	m := &member{spec: spec, node: node}
+	if spec.kills() {
+		m.over = make(chan struct{})
+	}
 	for _, c := range spec.Channels {
 		if err := m.openChannel(ctx, c); err != nil {
 			m.close()
@@ -51,6 +55,9 @@ func openMember(ctx context.Context, spec Spec, dir directory.Service, logger *s
 }
 
 func (m *member) openChannel(ctx context.Context, c topology.Channel) error {
+	if c.Pattern == topology.OpenExchange {
+		return m.openOpen(ctx, c)
+	}
 	exchange, err := patterns.OpenExchange(ctx, m.node, patterns.ExchangeConfig{
 		Channel: c.Name, Nodes: m.spec.Nodes, Producers: c.Producers, Consumers: c.Consumers,
 		HighWaterMark: fabric.HighWaterMark{Bytes: int64(c.HighWaterMark), Messages: c.HighWaterMarkMessages},
@@ -98,10 +105,16 @@ func (m *member) setTargets(s *sender, c topology.Channel) {
 		n := consumers[at]
 		t := &target{to: s.producer.Targets()[i], consumer: uint32(n)}
 		t.stalls = m.stalls(topology.Consumer{Channel: c.Name, Node: n/c.Consumers + 1, Index: n % c.Consumers})
-		t.planted = s.plant != PlantNothing && s.number == 0 && n == (m.spec.Nodes-1)*c.Consumers
+		t.planted = m.plants(s, n, c)
 		s.targets[n] = t
 		s.owners = append(s.owners, t)
 	}
+}
+
+// plants reports whether a message to that consumer is to be broken: one from the
+// first producer to the first consumer of the last node.
+func (m *member) plants(s *sender, consumer int, c topology.Channel) bool {
+	return s.plant != PlantNothing && s.number == 0 && consumer == (m.spec.Nodes-1)*c.Consumers
 }
 
 func (m *member) stalls(c topology.Consumer) bool {
@@ -128,7 +141,7 @@ func (m *member) run(ctx context.Context) Result {
 	}
 	for _, s := range m.senders {
 		s.clock = c
-		workers.Go(func() { m.note(m.name("producer", s.load.Channel, s.number), finish(ctx, s.producer, s.run(ctx))) })
+		workers.Go(func() { m.note(m.name("producer", s.load.Channel, s.number), s.work(ctx)) })
 	}
 	for _, p := range m.idle {
 		workers.Go(func() { m.note("a producer without a load", finish(ctx, p, nil)) })
@@ -137,6 +150,15 @@ func (m *member) run(ctx context.Context) Result {
 	stop()
 	attendants.Wait()
 	return m.result(line)
+}
+
+// work sends the load and sees it delivered.
+func (s *sender) work(ctx context.Context) error {
+	err := s.run(ctx)
+	if s.open != nil {
+		return errors.Join(err, s.finish(ctx))
+	}
+	return finish(ctx, s.producer, err)
 }
 
 // finish tells the consumers that the producer is done and waits until they
@@ -175,13 +197,14 @@ func (m *member) local(c topology.Consumer) *receiver {
 }
 
 func (m *member) result(line *timeline) Result {
-	r := Result{Node: m.spec.Node, Peers: linkedPeers(m.node), Memory: m.usage.memory, Stream: m.usage.stream, Problems: m.problems}
+	r := Result{Node: m.spec.Node, Life: m.spec.Life, Peers: linkedPeers(m.node), Memory: m.usage.memory, Stream: m.usage.stream, Problems: m.problems}
 	for _, s := range m.senders {
 		r.Producers = append(r.Producers, s.result())
 	}
 	for i, v := range m.receivers {
 		r.Consumers = append(r.Consumers, v.result(line.windows[i]))
 	}
+	r.Errors = m.losses()
 	return r
 }
 

@@ -18,6 +18,7 @@ type pacer struct {
 	duration time.Duration // 0: no end by time
 	sample   uint64        // without a rate: read the clock for one message in so many
 	count    uint64
+	over     <-chan struct{} // closed when the load ends; nil: the duration or the amount says it
 }
 
 func newPacer(l topology.Load, c clock) *pacer {
@@ -32,6 +33,13 @@ func newPacer(l topology.Load, c clock) *pacer {
 	return p
 }
 
+// begin lets the first message be due now, where the run began long ago.
+func (p *pacer) begin() {
+	if p.interval > 0 {
+		p.count = uint64(max(0, p.clock.now()) / p.interval)
+	}
+}
+
 // wakeInterval is the least time that a producer sleeps. A timer per message
 // would take more than the messages do; at rates above 2,000 per second messages
 // go out in small bursts instead, the first ones late by up to this much, which
@@ -44,7 +52,17 @@ func (p *pacer) wait(ctx context.Context, due time.Duration) bool {
 			due = max(due, now+wakeInterval)
 		}
 	}
-	return p.clock.until(ctx, due)
+	return p.clock.untilOr(ctx, due, p.over)
+}
+
+// ended reports whether over is closed.
+func (p *pacer) ended() bool {
+	select {
+	case <-p.over:
+		return true
+	default:
+		return false
+	}
 }
 
 // pass lets the turns of targets go by that are not ready: where the load has a
@@ -72,5 +90,5 @@ func (p *pacer) next(ctx context.Context) (planned time.Duration, more bool) {
 		return 0, true
 	}
 	now := p.clock.now()
-	return max(now, 1), ctx.Err() == nil && (p.duration == 0 || now < p.duration)
+	return max(now, 1), ctx.Err() == nil && !p.ended() && (p.duration == 0 || now < p.duration)
 }

@@ -20,7 +20,22 @@ type processCluster struct {
 	registry *directory.Registry
 	server   *directory.Server
 	specs    []Spec
-	nodes    []*nodeProcess
+	places   []*place // by node
+}
+
+// A place is where one node lives: in one process after another, if it is killed
+// (lives.go).
+type place struct {
+	mu    sync.Mutex
+	lives []*nodeProcess // the last one is the present one; one at least
+	start clock          // once it is known
+}
+
+// present is the place's present process.
+func (p *place) present() *nodeProcess {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.lives[len(p.lives)-1]
 }
 
 // A nodeProcess is a node's process. Its listener hears all that the child says
@@ -31,8 +46,12 @@ type nodeProcess struct {
 	err       error     // why words was closed
 	listening sync.WaitGroup
 	received  atomic.Uint64
+	next      chan *nodeProcess // the life after this one, if it was killed; closed if there is none
 
 	mu      sync.Mutex
+	started bool                  // it was told to start; only then can it answer
+	account Result                // what it told last
+	span    span                  // of this life
 	asked   uint64                // questions so far
 	waiting map[uint64]chan *word // for answers, by question; nil once there will be none
 }
@@ -49,24 +68,36 @@ func (p *processCluster) open(ctx context.Context) error {
 	}
 	p.server = server
 	for _, spec := range p.specs {
-		spec.Directory = server.Addr()
-		process, err := child.Start("node "+topology.NodeName(spec.Node), p.options.Command, p.options.Stderr)
+		n, err := p.launch(spec)
+		if n != nil {
+			p.places = append(p.places, &place{lives: []*nodeProcess{n}})
+		}
 		if err != nil {
 			return err
 		}
-		n := &nodeProcess{Process: process, words: make(chan word, 2), waiting: make(map[uint64]chan *word)}
-		n.listening.Go(n.listen)
-		p.nodes = append(p.nodes, n)
-		if err := n.Tell(order{Spec: &spec}); err != nil {
-			return err
-		}
 	}
-	for _, n := range p.nodes {
-		if err := n.waitReady(ctx); err != nil {
+	for _, at := range p.places {
+		if err := at.present().waitReady(ctx); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// launch starts a node's process and tells it what it is. With an error, too, a
+// process that was started has to be closed.
+func (p *processCluster) launch(spec Spec) (*nodeProcess, error) {
+	spec.Directory = p.server.Addr()
+	process, err := child.Start("node "+topology.NodeName(spec.Node), p.options.Command, p.options.Stderr)
+	if err != nil {
+		return nil, err
+	}
+	n := &nodeProcess{
+		Process: process, words: make(chan word, 2), next: make(chan *nodeProcess, 1),
+		account: Result{Node: spec.Node, Life: spec.Life}, waiting: make(map[uint64]chan *word),
+	}
+	n.listening.Go(n.listen)
+	return n, n.Tell(order{Spec: &spec})
 }
 
 // listen hears what the child says until it ends.
@@ -84,6 +115,8 @@ func (n *nodeProcess) listen() {
 			n.received.Store(*w.Received)
 		case w.Answer != 0:
 			n.answered(w)
+		case w.Account != nil:
+			n.accounted(*w.Account)
 		case said < cap(n.words):
 			said++
 			n.words <- *w
@@ -95,9 +128,9 @@ func (n *nodeProcess) listen() {
 func (n *nodeProcess) answer(ctx context.Context, q question) (*sight, error) {
 	came := make(chan *word, 1)
 	n.mu.Lock()
-	if n.waiting == nil {
+	if n.waiting == nil || !n.started {
 		n.mu.Unlock()
-		return nil, n.err
+		return nil, errNotAlive
 	}
 	n.asked++
 	id := n.asked
@@ -114,7 +147,7 @@ func (n *nodeProcess) answer(ctx context.Context, q question) (*sight, error) {
 	select {
 	case w := <-came:
 		if w == nil {
-			return nil, n.err
+			return nil, errNotAlive
 		}
 		return w.Sight, nil
 	case <-ctx.Done():
@@ -160,16 +193,27 @@ func (n *nodeProcess) waitReady(ctx context.Context) error {
 }
 
 func (p *processCluster) start(at time.Time) {
-	for _, n := range p.nodes {
-		n.Tell(order{Start: at.UnixNano()}) // one that is gone is found in run
+	for _, place := range p.places {
+		place.mu.Lock()
+		place.start = clock{at}
+		place.mu.Unlock()
+		place.present().begin(at) // one that is gone is found in run
 	}
 }
 
-func (p *processCluster) answer(ctx context.Context, node int, q question) (*sight, error) {
-	return p.nodes[node-1].answer(ctx, q)
+func (n *nodeProcess) begin(at time.Time) error {
+	err := n.Tell(order{Start: at.UnixNano()})
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.started = true
+	return err
 }
 
-func (p *processCluster) pause(node int) (func(), error) { return p.nodes[node-1].Pause() }
+func (p *processCluster) answer(ctx context.Context, node int, q question) (*sight, error) {
+	return p.places[node-1].present().answer(ctx, q)
+}
+
+func (p *processCluster) pause(node int) (func(), error) { return p.places[node-1].present().Pause() }
 
 func (p *processCluster) directory() directory.Service { return p.registry }
 
@@ -179,59 +223,93 @@ const stopGrace = 5 * time.Second
 
 // run waits for the result of every node. When the time is over, and when a
 // process ends without a result, the others are told to stop: nothing can
-// complete any more.
+// complete any more. The last words of lives that were killed count as results.
 func (p *processCluster) run(ctx context.Context) ([]Result, []string) {
 	overdue, giveUp := context.WithCancel(context.Background())
 	defer giveUp()
 	stop := sync.OnceFunc(func() {
 		time.AfterFunc(stopGrace, giveUp)
-		for _, n := range p.nodes {
-			n.Tell(order{Stop: true}) // one that is gone is found below
+		for _, place := range p.places {
+			place.present().Tell(order{Stop: true}) // one that is gone is found below
 		}
 	})
 	defer context.AfterFunc(ctx, stop)()
-	ends := make(chan end, len(p.nodes))
-	for _, n := range p.nodes {
-		go n.await(overdue, ends)
+	ends := make(chan end, len(p.places))
+	for _, place := range p.places {
+		go place.await(overdue, ends)
 	}
 	var results []Result
 	var problems []string
-	for range p.nodes {
+	for range p.places {
 		e := <-ends
+		results = append(results, e.results...)
 		if e.err != nil {
 			problems = append(problems, e.err.Error())
 			stop()
-			continue
 		}
-		results = append(results, *e.result)
 	}
 	return results, problems
 }
 
-// An end is what a node's process has to tell, or why it does not.
+// An end is what a node's processes have to tell, or why the last does not.
 type end struct {
-	result *Result
-	err    error
+	results []Result // of all lives
+	err     error
 }
 
-// await waits for a node's end; run takes it.
-func (n *nodeProcess) await(overdue context.Context, ends chan<- end) {
+// await waits for the end of a node's last life; run takes it.
+func (p *place) await(overdue context.Context, ends chan<- end) {
+	var e end
+	p.mu.Lock()
+	n := p.lives[0]
+	p.mu.Unlock()
+	for n != nil {
+		var next *nodeProcess
+		var result Result
+		result, next, e.err = n.await(overdue)
+		if e.err == nil {
+			e.results = append(e.results, result)
+		}
+		n = next
+	}
+	ends <- e
+}
+
+// await waits for the end of one life: its result, or what it had told when it
+// was killed, and the life after it.
+func (n *nodeProcess) await(overdue context.Context) (Result, *nodeProcess, error) {
+	late := fmt.Errorf("%s did not tell its result", n.Name())
 	select {
 	case w, more := <-n.words:
 		if more && w.Result != nil {
-			ends <- end{result: w.Result}
-		} else {
-			ends <- end{err: n.err}
+			n.finished()
+			return n.lifeOf(*w.Result), nil, nil
 		}
 	case <-overdue.Done():
-		ends <- end{err: fmt.Errorf("%s did not tell its result", n.Name())}
+		return Result{}, nil, late
+	}
+	if !n.wasKilled() {
+		return Result{}, nil, n.err
+	}
+	select {
+	case next, more := <-n.next:
+		if !more {
+			return Result{}, nil, fmt.Errorf("%s did not come back after it was killed", n.Name())
+		}
+		return n.lifeOf(n.told()), next, nil
+	case <-overdue.Done():
+		return Result{}, nil, late
 	}
 }
 
 func (p *processCluster) received() uint64 {
 	total := uint64(0)
-	for _, n := range p.nodes {
-		total += n.received.Load()
+	for _, place := range p.places {
+		place.mu.Lock()
+		for _, n := range place.lives {
+			total += n.received.Load()
+		}
+		place.mu.Unlock()
 	}
 	return total
 }
@@ -239,19 +317,21 @@ func (p *processCluster) received() uint64 {
 // sockets counts while every child still has its node open.
 func (p *processCluster) sockets() (int, bool) {
 	var pids []int
-	for _, n := range p.nodes {
-		pids = append(pids, n.PID())
+	for _, place := range p.places {
+		pids = append(pids, place.present().PID())
 	}
 	return connectionsBetween(pids)
 }
 
 func (p *processCluster) close() error {
 	var all sync.WaitGroup
-	for _, n := range p.nodes {
-		all.Go(func() {
-			n.Process.Close()
-			n.listening.Wait()
-		})
+	for _, place := range p.places {
+		for _, n := range place.lives {
+			all.Go(func() {
+				n.Process.Close()
+				n.listening.Wait()
+			})
+		}
 	}
 	all.Wait()
 	if p.server != nil {

@@ -3,30 +3,36 @@ package runner
 import (
 	"context"
 	"errors"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/zfab/zfab/cmd/zfab/internal/check"
 	"github.com/zfab/zfab/fabric"
-	"github.com/zfab/zfab/patterns"
 )
 
 // A receiver is one consumer with its checker.
 type receiver struct {
-	consumer *patterns.ExchangeConsumer
-	channel  string
-	number   int
-	sources  map[fabric.Address]int // producers by address
+	consumer interface {
+		Receive(context.Context) (fabric.Message, error)
+	}
+	open    bool // peers may go and come back
+	channel string
+	number  int
+	sources map[fabric.Address]int // producers by address
+
+	mu      sync.Mutex // over checker
+	checker *check.Checker
 
 	// the receiver's goroutine's
 	clock   clock
-	checker *check.Checker
 	latency latency
 	stalled time.Duration
 	ended   time.Duration
 
 	// any goroutine's
 	received atomic.Uint64
+	lost     atomic.Int64         // peers that Receive said are lost
 	gate     atomic.Pointer[gate] // set while the consumer must not read
 }
 
@@ -42,16 +48,20 @@ func (r *receiver) run(ctx context.Context) error {
 		if errors.Is(err, fabric.ErrEnd) {
 			return nil
 		}
+		var lost *fabric.PeerLostError
+		if r.open && errors.As(err, &lost) {
+			r.lost.Add(1)
+			continue
+		}
 		if err != nil {
 			return err
 		}
 		if from := m.Source(); from != last || source < 0 {
 			last, source = from, r.source(from)
 		}
-		if planned := r.checker.Message(source, m.Body); planned != 0 {
+		if planned := r.check(source, m.Body); planned != 0 {
 			r.latency.record(r.clock.now() - time.Duration(planned))
 		}
-		r.received.Store(r.checker.Counts().Received)
 		if g := r.gate.Load(); g != nil {
 			r.wait(ctx, g)
 			if err := ctx.Err(); err != nil {
@@ -59,6 +69,22 @@ func (r *receiver) run(ctx context.Context) error {
 			}
 		}
 	}
+}
+
+// check is behind a mutex that nobody else takes but for an account now and then.
+func (r *receiver) check(source int, body []byte) (planned int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	planned = r.checker.Message(source, body)
+	r.received.Store(r.checker.Counts().Received)
+	return planned
+}
+
+// account is what the consumer saw so far; any goroutine may ask.
+func (r *receiver) account() ConsumerResult {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return ConsumerResult{Channel: r.channel, Number: r.number, Counts: r.checker.Counts(), Streams: r.checker.States()}
 }
 
 func (r *receiver) source(from fabric.Address) int {
@@ -79,8 +105,7 @@ func (r *receiver) wait(ctx context.Context, g *gate) {
 }
 
 func (r *receiver) result(windows [][2]uint64) ConsumerResult {
-	return ConsumerResult{
-		Channel: r.channel, Number: r.number, Counts: r.checker.Counts(), Streams: r.checker.States(),
-		Ended: r.ended.Seconds(), Stalled: r.stalled.Seconds(), Latency: r.latency, Windows: windows,
-	}
+	c := r.account()
+	c.Ended, c.Stalled, c.Latency, c.Windows = r.ended.Seconds(), r.stalled.Seconds(), r.latency, windows
+	return c
 }

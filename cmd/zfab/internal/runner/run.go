@@ -56,8 +56,6 @@ type cluster interface {
 	run(ctx context.Context) ([]Result, []string)
 	// answer asks a node, counted from 1, after start and until close.
 	answer(ctx context.Context, node int, q question) (*sight, error)
-	// pause stops a node until resume is called; an error if it is not there.
-	pause(node int) (resume func(), err error)
 	// directory is where the nodes are registered.
 	directory() directory.Service
 	received() uint64
@@ -66,6 +64,21 @@ type cluster interface {
 	sockets() (int, bool)
 	// close ends the nodes and waits for them.
 	close() error
+}
+
+// A mortal cluster has nodes that can be stopped and killed one by one.
+type mortal interface {
+	// pause stops a node until resume is called; an error if it is not there.
+	pause(node int) (resume func(), err error)
+	// kill ends a node at once, and revive begins its next life; errNotAlive if it
+	// has ended already.
+	kill(node int) error
+	revive(ctx context.Context, node int) error
+	// reached waits until all producers have reached all consumers, as far as they
+	// are of a node (0: of any), and says when.
+	reached(ctx context.Context, node int) (time.Duration, error)
+	// finish ends the load, where nothing else does.
+	finish()
 }
 
 func newRun(t *topology.Topology, o Options, harmless bool) *oneRun {
@@ -118,9 +131,6 @@ func Run(ctx context.Context, t *topology.Topology, o Options) (*report.Report, 
 // possible refuses faults that a runner cannot make.
 func possible(t *topology.Topology, kind Kind) error {
 	for _, f := range t.Faults {
-		if f.Kind == topology.Kill {
-			return t.Refuse(f, "no runner can kill a node yet")
-		}
 		if kind == Embedded && f.Kind.OfProcess() {
 			return t.Refuse(f, "the %s runner has all nodes in one process and cannot %s one of them: use --runner %s", kind, f.Kind, Process)
 		}
@@ -177,12 +187,36 @@ const recoveryGrace = 10 * time.Second
 func (r *oneRun) run(ctx context.Context, start time.Time) error {
 	r.cluster.start(start)
 	finish := r.inject(ctx, start)
+	ending, stop := context.WithCancel(ctx)
+	var load sync.WaitGroup
+	if r.specs[0].kills() {
+		load.Go(func() { r.endLoad(ending, clock{start}, finish) })
+	}
 	r.results, r.problems = r.cluster.run(ctx)
+	stop()
+	load.Wait()
 	finish()
 	if n, ok := r.cluster.sockets(); ok && r.proxy == nil {
 		r.sockets = &n
 	}
 	return nil
+}
+
+// endLoad ends the load where nodes are killed: when its time is over, every node
+// is alive, and all that send have reached all that receive.
+func (r *oneRun) endLoad(ctx context.Context, c clock, finish func()) {
+	length := time.Duration(0)
+	for _, l := range r.topology.Loads {
+		length = max(length, l.Duration)
+	}
+	if !c.until(ctx, length) {
+		return
+	}
+	finish()
+	nodes := r.cluster.(mortal)
+	if _, err := nodes.reached(ctx, 0); err == nil {
+		nodes.finish()
+	}
 }
 
 // inject makes faults happen until the function that it returns is called, which
@@ -196,13 +230,13 @@ func (r *oneRun) inject(ctx context.Context, start time.Time) (finish func()) {
 	ended := make(chan struct{})
 	var injecting sync.WaitGroup
 	injecting.Go(func() { in.run(ctx, ended) })
-	return func() {
+	return sync.OnceFunc(func() {
 		defer cancel()
 		close(ended)
 		defer time.AfterFunc(recoveryGrace, cancel).Stop()
 		injecting.Wait()
 		r.events = in.events
-	}
+	})
 }
 
 // close ends the nodes before their proxies, so that they can take leave.

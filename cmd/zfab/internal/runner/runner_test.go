@@ -183,7 +183,7 @@ func TestJudgeWithoutResults(t *testing.T) {
 	r := judge([]*oneRun{{topology: top, results: []Result{{
 		Node:      1,
 		Producers: []ProducerResult{{Channel: "a", Number: 0, Sent: []uint64{3, 4}}},
-		Consumers: []ConsumerResult{{Channel: "a", Number: 0, Counts: check.Counts{Received: 3}, Streams: []check.StreamState{{Next: 3}, {}}, Latency: newLatency()}},
+		Consumers: []ConsumerResult{{Channel: "a", Number: 0, Counts: check.Counts{Received: 3}, Streams: []check.StreamState{{Next: 3}}, Latency: newLatency()}},
 	}}}}, Embedded)
 	if r.Messages.Sent != 7 || r.Messages.Lost != 4 || r.Outcome != report.Failed {
 		t.Errorf("%s, %+v", r.Outcome, r.Messages)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"sync/atomic"
 	"time"
 
 	"github.com/zfab/zfab/cmd/zfab/internal/check"
@@ -15,9 +16,11 @@ import (
 // A sender is one producer with its load. One goroutine uses it; what it sends
 // by addresses also has deliveries, see addressed.go.
 type sender struct {
-	exchange *patterns.Exchange
-	producer *patterns.ExchangeProducer
+	exchange *patterns.Exchange         // of an exchange
+	producer *patterns.ExchangeProducer // of an exchange
+	open     *openProducer              // of an open exchange
 	number   int
+	life     int // of its node
 	load     topology.Load
 	plant    Plant
 	clock    clock
@@ -28,22 +31,37 @@ type sender struct {
 	body   []byte        // the next message
 	others int           // targets without a fault that still want messages
 	until  time.Duration // when others became 0
+	// over is closed when the load ends, where forever says that nothing else ends it.
+	over    chan struct{}
+	forever bool
 }
 
 // A target is one stream as its sender sees it.
 type target struct {
 	to       *fabric.Target
+	address  fabric.Address
 	consumer uint32
-	stalls   bool   // a fault will keep the consumer from reading
-	planted  bool   // one of the stream's messages is broken on purpose
-	sent     uint64 // messages sealed, and so the next sequence number; in the end those accepted
-	left     int    // messages it still wants; negative: until time is over
+	losses   atomic.Int32 // streams to it that have failed
+	stalls   bool         // a fault will keep the consumer from reading
+	planted  bool         // one of the stream's messages is broken on purpose
+	sent     uint64       // messages sealed, and so the next sequence number; in the end those accepted
+	left     int          // messages it still wants; negative: until time is over
 }
+
+// epoch is that of the stream to the target that a life has now.
+func (t *target) epoch(life int) check.Epoch { return check.NewEpoch(life, int(t.losses.Load())) }
 
 // run sends the whole load. When it returns, Send has accepted all of it.
 func (s *sender) run(ctx context.Context) error {
+	if s.load.Spread == "" {
+		return nil // no load
+	}
 	s.body = make([]byte, s.load.Size)
 	s.pace = newPacer(s.load, s.clock)
+	s.pace.over = s.over
+	if s.life > 0 {
+		s.pace.begin()
+	}
 	for _, t := range s.targets {
 		if !t.stalls {
 			s.others++
@@ -125,7 +143,7 @@ func mix(x uint64) uint64 {
 
 // emit seals the target's next message and sends it, or breaks it as planted.
 func (s *sender) emit(t *target, planned time.Duration, send func([]byte) error) error {
-	broken := t.planted && t.sent == plantedAt
+	broken := t.planted && t.sent == plantedAt && t.epoch(s.life) == 0
 	s.seal(t, planned)
 	if !broken {
 		return send(s.body)
@@ -142,10 +160,11 @@ func (s *sender) emit(t *target, planned time.Duration, send func([]byte) error)
 }
 
 // seal stamps s.body as the target's next message.
-func (s *sender) seal(t *target, planned time.Duration) {
+func (s *sender) seal(t *target, at time.Duration) {
 	sequence := t.sent
 	t.sent++
-	if t.planted && s.plant == PlantReordered {
+	planted := t.planted && t.epoch(s.life) == 0
+	if planted && s.plant == PlantReordered {
 		switch sequence {
 		case plantedAt:
 			sequence = plantedAt + 1
@@ -153,14 +172,20 @@ func (s *sender) seal(t *target, planned time.Duration) {
 			sequence = plantedAt
 		}
 	}
-	check.Seal(s.body, check.Stamp{Producer: uint32(s.number), Consumer: t.consumer, Sequence: sequence, Planned: int64(planned)})
-	if t.planted && s.plant == PlantCorrupted && sequence == plantedAt {
+	check.Seal(s.body, check.Stamp{
+		Producer: uint32(s.number), Consumer: t.consumer, Epoch: t.epoch(s.life), Sequence: sequence, Planned: int64(at),
+	})
+	if planted && s.plant == PlantCorrupted && sequence == plantedAt {
 		s.body[len(s.body)-1] ^= 1
 	}
 }
 
 func (s *sender) result() ProducerResult {
 	r := ProducerResult{Channel: s.load.Channel, Number: s.number, OthersUntil: s.until.Seconds()}
+	if s.open != nil {
+		r.Streams = s.open.ended
+		return r
+	}
 	for _, t := range s.targets {
 		r.Sent = append(r.Sent, t.sent)
 	}

@@ -3,17 +3,42 @@
 //
 // One run goes like this, whatever holds the nodes:
 //
-//  1. A cluster opens all nodes, each with its part in the exchange of every
-//     channel, which opens when all nodes are there (member.go).
+//  1. A cluster opens all nodes, each with its part in every channel, which opens
+//     when all nodes are there (member.go, open.go).
 //  2. When all are ready they start at one moment, the start of the run, from
 //     which all times count.
 //  3. Producers send what their load says and finish (sender.go); consumers
 //     check until every producer has finished (receiver.go); faults come and go
-//     by the clock (timeline.go).
+//     by the clock: stalls inside of each node (timeline.go), all others from
+//     outside (injector.go).
 //  4. When all ended, or the deadline passed, each node tells its result; only
 //     then nodes close, so that links can be counted while all are there.
 //  5. The results become the report (judge.go): what a producer sent to a
 //     consumer and that consumer did not see is lost.
+//
+// # Kills
+//
+// A node's process that is killed takes its results with it. So in a run with
+// kills every node tells its results so far again and again (progress.go), and
+// the last word of a killed life counts as its result. The next life of the node
+// begins with producers and a checker of its own (lives.go); stamps name the life
+// and which of its streams to that consumer it is (check.Epoch). The load ends
+// when its time is over, no node is dead, and every producer's last life has
+// reached every consumer's last life: a stream that does not come back ends the
+// run at its timeout, and that is a problem.
+//
+// Then each stream is accounted for (account.go). Nothing may come twice, out of
+// order or behind a gap, whoever was killed. Beyond that, of what Send accepted
+//
+//   - all must have come where the stream never ended;
+//   - where it ended at its producer with a *fabric.PeerLostError, what that
+//     names as acknowledged must have come, and the rest up to what was accepted
+//     must be named as in doubt, exactly. The end must have a cause: streams to a
+//     consumer end no more often than its node was killed;
+//   - of a killed producer, all must have come of which its node knew that it was
+//     acknowledged. The rest was never promised: it is counted as unpromised;
+//   - what must have come to a killed consumer's node may have died there before
+//     the consumer could say that it has it: that is counted as buried.
 //
 // embedded.go holds all nodes in this process; process.go starts a process for
 // each and talks to it over its standard input and output (child.go).
@@ -21,6 +46,8 @@ package runner
 
 import (
 	"fmt"
+	"slices"
+	"time"
 
 	"github.com/zfab/zfab/cmd/zfab/internal/check"
 	"github.com/zfab/zfab/cmd/zfab/internal/topology"
@@ -29,8 +56,9 @@ import (
 // A Spec is all that one node has to know. It is JSON on the way to a node's
 // process.
 type Spec struct {
-	Node     int                `json:"node"`  // 1-based
-	Nodes    int                `json:"nodes"` // in all
+	Node     int                `json:"node"`           // 1-based
+	Life     int                `json:"life,omitempty"` // of the node, from 0
+	Nodes    int                `json:"nodes"`          // in all
 	Channels []topology.Channel `json:"channels"`
 	Loads    []topology.Load    `json:"loads"`
 	Faults   []topology.Fault   `json:"faults"`
@@ -73,29 +101,59 @@ func specs(t *topology.Topology, plant Plant, harmless bool) []Spec {
 	return all
 }
 
+// kills reports whether nodes are killed in this run.
+func (s *Spec) kills() bool {
+	return slices.ContainsFunc(s.Faults, func(f topology.Fault) bool { return f.Kind == topology.Kill })
+}
+
 // number counts the workers of a channel over all nodes: node is 1-based,
 // index 0-based.
 func number(node, index, perNode int) int { return (node-1)*perNode + index }
 
-// A Result is what one node has to tell at its end.
+// A Result is what one life of a node has to tell at its end.
 type Result struct {
 	Node      int              `json:"node"`
+	Life      int              `json:"life,omitempty"`
 	Producers []ProducerResult `json:"producers"`
 	Consumers []ConsumerResult `json:"consumers"`
 	Peers     []string         `json:"peers"`         // nodes it is linked with
 	Memory    uint64           `json:"memory"`        // peak of its process, in bytes
 	Stream    int64            `json:"stream_memory"` // most that one stream held at its producer's end
 	Problems  []string         `json:"problems,omitempty"`
+	Errors    int              `json:"errors,omitempty"` // that are no problems: peers that were killed
+
+	span span // of the life; the parent's
+}
+
+// A span is when a life began and, if it was killed, when it ended and the next
+// one began.
+type span struct {
+	began, ended, renewed time.Duration // of the run
+	killed                bool
 }
 
 // A ProducerResult is what one producer sent.
 type ProducerResult struct {
 	Channel string   `json:"channel"`
 	Number  int      `json:"number"`
-	Sent    []uint64 `json:"sent"` // by consumer number
+	Sent    []uint64 `json:"sent,omitempty"` // by consumer number; an exchange's
+	// Streams are those of an open exchange, which may have several to one consumer.
+	Streams []SentStream `json:"streams,omitempty"`
 	// OthersUntil is when it had nothing left to send but to consumers that a
 	// fault stalls, in seconds of the run.
 	OthersUntil float64 `json:"others_until"`
+}
+
+// A SentStream is one stream as its producer knows it.
+type SentStream struct {
+	Consumer     int         `json:"consumer"` // its number
+	Epoch        check.Epoch `json:"epoch"`
+	Accepted     uint64      `json:"accepted"` // messages
+	Acknowledged uint64      `json:"acknowledged"`
+	// Over says that the stream ended before the load did, and InDoubtTo what its
+	// *fabric.PeerLostError said; Accepted where nothing is in doubt.
+	Over      bool   `json:"over,omitempty"`
+	InDoubtTo uint64 `json:"in_doubt_to,omitempty"`
 }
 
 // A ConsumerResult is what one consumer saw.
@@ -103,7 +161,7 @@ type ConsumerResult struct {
 	Channel string              `json:"channel"`
 	Number  int                 `json:"number"`
 	Counts  check.Counts        `json:"counts"`
-	Streams []check.StreamState `json:"streams"` // by producer number
+	Streams []check.StreamState `json:"streams"`
 	Ended   float64             `json:"ended"`   // in seconds of the run
 	Stalled float64             `json:"stalled"` // for so many seconds
 	Latency latency             `json:"latency"`

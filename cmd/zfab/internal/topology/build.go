@@ -184,6 +184,9 @@ func (b *builder) channel(key scalar, n ast.Node) Channel {
 		Producers: b.count(producers, at, "producers", 1, MaxWorkers),
 		Consumers: b.count(consumers, at, "consumers", 1, MaxWorkers),
 	}
+	if c.Pattern == OpenExchange && c.Producers > 1 {
+		b.add(producers.at, "an %s has one producer per node: what is in doubt when a consumer is lost is told for all of a node's producers together", OpenExchange)
+	}
 	if mark.set() {
 		c.HighWaterMark = b.size(mark, at, "high_water_mark", 1, 1<<40)
 	}

@@ -56,6 +56,9 @@ func (b *builder) buildLoad(n ast.Node) {
 	}
 	if spread.set() {
 		l.Spread = oneOf(b, spread, at, "spread", Spreads)
+		if c, _ := b.t.Channel(l.Channel); c.Pattern == OpenExchange && l.Spread != Addressed {
+			b.add(spread.at, "spread is %s: in an %s, where consumers come and go, each gets its own: write %s", l.Spread, OpenExchange, Addressed)
+		}
 	}
 	b.t.Loads = append(b.t.Loads, l)
 }
