@@ -5,6 +5,7 @@ PKGS        ?= ./...
 TESTFLAGS   ?=
 BENCH       ?= .
 FUZZTIME    ?= 10s
+EXPLORETIME ?= 10m
 SEEDS       ?= 25000
 FROM        ?= 1
 SEED        ?=
@@ -12,12 +13,12 @@ TRACE       ?=
 STATICCHECK ?= honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test race integration bench bench-peers fuzz sim lint check clean
+.PHONY: help demo build test race integration bench bench-peers fuzz sim explore lint check clean
 
 help:
 	@echo 'Targets:'
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-14s%s\n", $$1, $$2}'
-	@echo 'Variables: PKGS=./fabric/... TESTFLAGS=-v BENCH=Decode FUZZTIME=1m'
+	@echo 'Variables: PKGS=./fabric/... TESTFLAGS=-v BENCH=Decode FUZZTIME=1m EXPLORETIME=1h'
 
 demo: build ## all-to-all exchange of 8 nodes, then the same with a stalled consumer
 	bin/zfab run testdata/topologies/exchange.yaml
@@ -51,6 +52,9 @@ fuzz: ## every fuzz target for FUZZTIME
 
 sim: ## SEEDS simulated histories from seed FROM on, or with SEED=n TRACE=1 one, event by event
 	$(GO) run ./fabric/internal/sim/run $(if $(SEED),-seed $(SEED),-from $(FROM) -seeds $(SEEDS)) $(if $(TRACE),-trace)
+
+explore: ## every interleaving of small worlds of the link's core, for EXPLORETIME
+	$(GO) test -timeout 0 -v -run '^TestExplore$$' ./fabric/internal/link -explore $(EXPLORETIME)
 
 lint: ## gofmt, go vet, staticcheck
 	@unformatted=$$(gofmt -l .); \
