@@ -10,8 +10,8 @@ import (
 )
 
 // maxUnread is how many orders may wait. A child that has stopped asking for
-// orders must still see the end of its input behind them; no parent gives more
-// than a setup, a start and a stop.
+// orders must still see the end of its input behind them: until it asks, no
+// parent gives more than a setup, a start and a stop.
 const maxUnread = 4
 
 // closeGrace is how long a child may take to close what it has open when its
