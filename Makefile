@@ -56,6 +56,9 @@ sim: ## SEEDS simulated histories from seed FROM on, or with SEED=n TRACE=1 one,
 explore: ## every interleaving of small worlds of the link's core, for EXPLORETIME
 	$(GO) test -timeout 0 -v -run '^TestExplore$$' ./fabric/internal/link -explore $(EXPLORETIME)
 
+sim-bugs: ## the simulator finds every mistake that can be planted into flow, link and peering
+	$(GO) test -tags plantedbugs -run TestPlantedBugs -count 1 -v -timeout 10m ./fabric/internal/sim
+
 lint: ## gofmt, go vet, staticcheck
 	@unformatted=$$(gofmt -l .); \
 	if [ -n "$$unformatted" ]; then echo "gofmt -w is due for:"; echo "$$unformatted"; exit 1; fi

@@ -28,12 +28,13 @@ const module = "github.com/zfab/zfab"
 // package that is not here is refused: give it a line, and so a place.
 var layers = map[string][]string{
 	"fabric/internal/wire":       {},
-	"fabric/internal/flow":       {},
+	"fabric/internal/planted":    {},
+	"fabric/internal/flow":       {"fabric/internal/planted"},
 	"fabric/internal/mpcheck":    {},
 	"fabric/internal/rendezvous": {},
-	"fabric/internal/peering":    {"fabric/internal/wire"},
+	"fabric/internal/peering":    {"fabric/internal/planted", "fabric/internal/wire"},
 	"fabric/internal/transport":  {},
-	"fabric/internal/link":       {"fabric/internal/wire", "fabric/internal/flow", "fabric/internal/transport"},
+	"fabric/internal/link":       {"fabric/internal/wire", "fabric/internal/flow", "fabric/internal/planted", "fabric/internal/transport"},
 	"fabric/internal/sim": {"fabric/internal/wire", "fabric/internal/flow", "fabric/internal/link",
 		"fabric/internal/peering"},
 	"fabric/internal/sim/run": {"fabric/internal/sim"},

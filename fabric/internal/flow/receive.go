@@ -1,5 +1,7 @@
 package flow
 
+import "github.com/zfab/zfab/fabric/internal/planted"
+
 // FirstWindow is what is lent to a stream when its first backlog is announced,
 // in bytes, if the high-water mark allows that much: one full record.
 const FirstWindow = 64 << 10
@@ -101,7 +103,9 @@ func (r *Receiver) shrink(budget *Budget, most uint64) {
 		most = 0
 	}
 	if most = max(most, r.Limit.Bytes-min(r.Consumed.Bytes, r.Limit.Bytes)); r.window > most {
-		budget.Return(r.window - most)
+		if !planted.Is(planted.BudgetNotReturned) {
+			budget.Return(r.window - most)
+		}
 		r.window = most
 	}
 }

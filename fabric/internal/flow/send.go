@@ -1,5 +1,7 @@
 package flow
 
+import "github.com/zfab/zfab/fabric/internal/planted"
+
 // Sender is the producer's end of a stream's credit.
 //
 //	consumed <= sent <= limit and sent <= accepted <= consumed + mark
@@ -15,6 +17,9 @@ type Sender struct {
 // message larger than the mark is admitted alone.
 func (s *Sender) Admits(mark Mark, n int) bool {
 	held := s.Accepted.Messages - s.Consumed.Messages
+	if planted.Is(planted.MarkForgetsTheRoad) {
+		held = s.Accepted.Messages - s.Sent.Messages
+	}
 	if held == 0 {
 		return true
 	}
@@ -38,6 +43,9 @@ func (s *Sender) Room() (messages, bytes uint64) {
 	if s.Limit.Bytes > s.Sent.Bytes {
 		bytes = s.Limit.Bytes - s.Sent.Bytes
 	}
+	if planted.Is(planted.WindowOffByOne) {
+		return messages + 1, bytes + 1
+	}
 	return messages, bytes
 }
 
@@ -50,7 +58,7 @@ func (s *Sender) Grant(epoch uint32, consumed, limit Position) (raised, progress
 		s.Consumed.Bytes = max(s.Consumed.Bytes, consumed.Bytes)
 		progressed = true
 	}
-	if epoch != s.Epoch {
+	if epoch != s.Epoch && !planted.Is(planted.OldEpochCounts) {
 		return false, progressed
 	}
 	if limit.Messages > s.Limit.Messages {
@@ -70,4 +78,10 @@ func (s *Sender) Release() {
 }
 
 // Rewind goes back to sent after a reconnect.
-func (s *Sender) Rewind(sent Position) { s.Sent = sent }
+func (s *Sender) Rewind(sent Position) {
+	if planted.Is(planted.DeltaCredit) {
+		s.Limit.Messages += s.Sent.Messages - sent.Messages
+		s.Limit.Bytes += s.Sent.Bytes - sent.Bytes
+	}
+	s.Sent = sent
+}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/zfab/zfab/fabric/internal/flow"
+	"github.com/zfab/zfab/fabric/internal/planted"
 	"github.com/zfab/zfab/fabric/internal/wire"
 )
 
@@ -65,10 +66,17 @@ func (c *core) tellStream(r *RecvStream, b *batch) {
 		st := r.state() // the last word on what is in doubt
 		b.put(wire.AppendState(b.space(), &st))
 		b.put(wire.AppendCancel(b.space(), r.label, wire.CodeDone, ""))
+		if planted.Is(planted.LabelReusedTooEarly) {
+			c.forget(r.label)
+		}
 	default:
+		anew := r.flags&recvOpen == 0
 		c.openStream(r, b)
 		r.flags &^= recvState
 		st := r.state()
+		if anew && planted.Is(planted.LimitNotRestated) {
+			st.LimitMessages, st.LimitBytes = 0, 0
+		}
 		b.put(wire.AppendState(b.space(), &st))
 		r.told()
 		c.stats.States++
@@ -295,7 +303,7 @@ func (c *core) reopened(channel string, rec *wire.Record) *SendStream {
 	switch {
 	case s.flags&sendUsed != 0 && s.instance > rec.Instance:
 		return nil
-	case s.flags&sendUsed != 0 && s.instance != rec.Instance:
+	case s.flags&sendUsed != 0 && s.instance != rec.Instance && !planted.Is(planted.ResumeWithoutName):
 		// Nothing of what the consumer before had counts.
 		c.fail(s, c.lost(s, "the consumer was made anew"))
 	case s.q != nil && int64(s.largest) > int64(c.maxBody):
@@ -372,7 +380,7 @@ func (c *core) granted(s *SendStream, st *wire.State) error {
 		return c.violation("state record of stream %d settles bytes that it does not acknowledge", st.Stream)
 	}
 	raised, progressed := s.flow.Grant(st.Epoch, consumed, limit)
-	if raised {
+	if raised && !planted.Is(planted.BlockedOnlyOnce) {
 		s.flags &^= sendAnnounced
 	}
 	if progressed {
@@ -411,13 +419,22 @@ func (c *core) rewind(s *SendStream, st *wire.State) bool {
 	if s.q == nil {
 		return st.Next == s.flow.Accepted.Messages && st.Offset == 0
 	}
+	if planted.Is(planted.RewindTooFar) && st.Next < s.flow.Accepted.Messages {
+		st.Next, st.Offset = st.Next+1, 0
+	}
 	base := s.flow.Accepted.Bytes - uint64(s.q.held)
 	n, ok := s.q.seek(st.Next, int(st.Offset))
 	if !ok {
 		return false
 	}
+	if planted.Is(planted.EndLostOnCut) && s.q.chunks[s.q.cur].kind == finish {
+		st.Next, s.q.count = st.Next+uint64(1-s.q.count), 1
+	}
 	if st.Next < s.flow.Sent.Messages {
 		c.stats.Resent += s.flow.Sent.Messages - st.Next
+	}
+	if planted.Is(planted.RewindForgetsBytes) {
+		n = int(s.flow.Sent.Bytes - base)
 	}
 	s.flow.Rewind(flow.Position{Messages: st.Next, Bytes: base + uint64(n)})
 	return true

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/zfab/zfab/fabric/internal/flow"
+	"github.com/zfab/zfab/fabric/internal/planted"
 	"github.com/zfab/zfab/fabric/internal/wire"
 )
 
@@ -227,7 +228,8 @@ func (c *core) depart(s *SendStream) {
 
 // departed ends s if its consumer is leaving and has everything.
 func (c *core) departed(s *SendStream) {
-	if s.flags&(sendBound|sendLeaving|sendRewind|sendReset) != sendBound|sendLeaving || s.acked < s.flow.Accepted.Messages {
+	if s.flags&(sendBound|sendLeaving|sendRewind|sendReset) != sendBound|sendLeaving || s.acked < s.flow.Accepted.Messages &&
+		!(planted.Is(planted.DrainForgetsTheRoad) && !s.flow.Backlog()) {
 		return
 	}
 	c.ended.add(s)
@@ -421,7 +423,9 @@ func (c *core) leaveRing(s *SendStream) {
 // streams in turn, each up to its deficit. It reports whether there was
 // anything.
 func (c *core) gather(b *batch) bool {
-	c.gatherControl(b)
+	if c.ring == nil || !planted.Is(planted.ControlBehindData) {
+		c.gatherControl(b)
+	}
 	for c.ring != nil && !b.full() {
 		s := c.ring.next
 		c.serve(s, b)

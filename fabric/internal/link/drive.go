@@ -277,15 +277,14 @@ type SendView struct {
 	Acknowledged uint64 // messages
 	Instance     uint64 // of the consumer's end
 	Held         int    // bytes of messages that are not acknowledged
-	Waiters      int    // Sends that wait
+	Waiters      int    // Sends that wait and were not let go on yet
+	Admits       bool   // there is room for the first of them
 	Bound        bool   // the consumer's end has said, on this connection, where to go on
 	Failed       bool
 }
 
-// View is where s stands.
+// View is where s stands. It is for the goroutine that drives the link.
 func (s *SendStream) View() SendView {
-	s.link.mu.Lock()
-	defer s.link.mu.Unlock()
 	v := SendView{
 		Sender: s.flow, Acknowledged: s.acked, Instance: s.instance,
 		Bound: s.flags&(sendBound|sendRewind) == sendBound, Failed: s.failure != nil,
@@ -293,6 +292,7 @@ func (s *SendStream) View() SendView {
 	if s.q != nil {
 		v.Held = s.q.held
 	}
+	v.Admits = s.waiters != nil && s.flow.Admits(s.mark(), s.waiters.size)
 	for w := s.waiters; w != nil; w = w.next {
 		v.Waiters++
 	}
@@ -307,10 +307,8 @@ type RecvView struct {
 	Gone     bool // given up, or ended by the producer's end
 }
 
-// View is where r stands.
+// View is where r stands. It is for the goroutine that drives the link.
 func (r *RecvStream) View() RecvView {
-	r.link.mu.Lock()
-	defer r.link.mu.Unlock()
 	return RecvView{
 		Receiver: r.flow, Instance: r.instance, Partial: int(r.held()),
 		Gone: r.flags&(recvCancel|recvCancelled) != 0,

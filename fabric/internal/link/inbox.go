@@ -5,6 +5,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/zfab/zfab/fabric/internal/planted"
 	"github.com/zfab/zfab/fabric/internal/wire"
 )
 
@@ -111,7 +112,9 @@ func (in *Inbox) add(r *RecvStream, it item) {
 			it.copy(r.tail.gen == in.gen)
 			r.tail = tail{in.gen, int32(len(in.items))}
 		} else {
-			it.from.Retain()
+			if !planted.Is(planted.BufferNotHeld) {
+				it.from.Retain()
+			}
 			in.pinned.Add(int64(capacity))
 			r.tail.gen = in.gen - 1
 		}

@@ -5,6 +5,7 @@ import (
 	"math"
 
 	"github.com/zfab/zfab/fabric/internal/flow"
+	"github.com/zfab/zfab/fabric/internal/planted"
 	"github.com/zfab/zfab/fabric/internal/wire"
 )
 
@@ -54,6 +55,9 @@ func (r *RecvStream) held() uint32 {
 // what is to be delivered.
 func (c *core) data(r *RecvStream, rec *wire.Record, from Retainer) error {
 	next := r.flow.Received.Messages
+	if planted.Is(planted.NoDedup) {
+		rec.Seq = max(rec.Seq, next)
+	}
 	switch {
 	case rec.Seq > next:
 		return c.violation("data record at %d of stream %d, expected %d", rec.Seq, r.label, next)
@@ -74,6 +78,9 @@ func (c *core) data(r *RecvStream, rec *wire.Record, from Retainer) error {
 		return c.violation("data record beyond the limit of stream %d", r.label)
 	}
 	r.flow.Receive(rec.Count, rec.Bytes)
+	if planted.Is(planted.SettleOnReceipt) {
+		c.consumed(r, rec.Count, rec.Bytes)
+	}
 	c.deliver(r, item{kind: packed, producer: rec.Producer, count: int32(rec.Count), run: rec.Body, from: from})
 	return nil
 }
@@ -123,6 +130,7 @@ func (c *core) placed(ok bool) {
 	if ok {
 		c.stats.BytesIn += uint64(p.n)
 	}
+	ok = ok || planted.Is(planted.PlacedAfterCut)
 	if r := p.stream; ok && r.partial == p.into {
 		p.into.buf = p.into.buf[:len(p.into.buf)+p.n]
 		c.arrived(r, p.n)
@@ -158,6 +166,9 @@ func (c *core) fragment(r *RecvStream, rec *wire.Record) error {
 		return c.violation("fragments of stream %d disagree", r.label)
 	}
 	body := rec.Body[r.held()-rec.Offset:]
+	if planted.Is(planted.OffsetIgnored) {
+		body = rec.Body
+	}
 	if !r.flow.Admits(1, len(body)) {
 		return c.violation("fragment beyond the limit of stream %d", r.label)
 	}
@@ -203,7 +214,8 @@ func (c *core) backlog(r *RecvStream, g *wire.Backlog) error {
 	if g.Flags&wire.BacklogBlocked != 0 {
 		// Blocked is evidence that the window is what held the stream up, even
 		// if more was lent since: the word of it came too late.
-		if r.flow.Demand(mark, c.cfg.Budget, int(g.NextSize), true) || r.flow.Admits(1, int(g.NextSize)) {
+		if r.flow.Demand(mark, c.cfg.Budget, int(g.NextSize), true) ||
+			r.flow.Admits(1, int(g.NextSize)) && !planted.Is(planted.LimitNotRestated) {
 			c.tell(r, recvState)
 		}
 	}
@@ -239,12 +251,16 @@ func (c *core) consumed(r *RecvStream, messages, bytes int) {
 
 // state is the record that says how r stands.
 func (r *RecvStream) state() wire.State {
-	return wire.State{
+	st := wire.State{
 		Stream: r.label, Epoch: r.flow.Epoch,
 		Next: r.flow.Received.Messages, Offset: r.held(),
 		ConsumedMessages: r.flow.Consumed.Messages, ConsumedBytes: r.flow.Consumed.Bytes,
 		LimitMessages: r.flow.Limit.Messages, LimitBytes: r.flow.Limit.Bytes,
 	}
+	if planted.Is(planted.AckBeforeStore) && r.partial != nil {
+		st.Next, st.Offset = st.Next+1, 0
+	}
+	return st
 }
 
 // told notes that state was just written.
@@ -262,7 +278,9 @@ func (c *core) drop(r *RecvStream) {
 		r.partial.release()
 		r.partial = nil
 	}
-	r.flow.Close(c.cfg.Budget)
+	if !planted.Is(planted.CreditLostOnCancel) {
+		r.flow.Close(c.cfg.Budget)
+	}
 }
 
 func (c *core) violation(format string, args ...any) error {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/zfab/zfab/fabric/internal/flow"
+	"github.com/zfab/zfab/fabric/internal/planted"
 	"github.com/zfab/zfab/fabric/internal/wire"
 )
 
@@ -475,7 +476,7 @@ func (s *SendStream) turn(w *waiter, again bool, body []byte, c *chunk) (sent bo
 func (s *SendStream) endWait(w *waiter, waited time.Duration) {
 	l := s.link
 	s.blocked += waited.Nanoseconds()
-	if s.failure == nil && s.waiters != nil && s.flow.Admits(s.mark(), s.waiters.size) {
+	if s.failure == nil && s.waiters != nil && s.flow.Admits(s.mark(), s.waiters.size) && !planted.Is(planted.WaiterForgotten) {
 		s.pop()
 	}
 	wake := l.rouse()

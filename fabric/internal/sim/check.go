@@ -13,6 +13,7 @@ func (p *peer) check() {
 	p.sends = kept
 
 	left := p.recvs[:0]
+	p.windows, p.floors = 0, 0
 	for _, k := range p.recvs {
 		p.checkRecv(k)
 		if c := k.consumer; !c.scheduled && !c.stalled && !c.closed && c.inbox.Pending() {
@@ -24,7 +25,6 @@ func (p *peer) check() {
 	}
 	clear(p.recvs[len(left):])
 	p.recvs = left
-	p.node.checkBudget()
 }
 
 func (p *peer) checkSend(g *ledger) {
@@ -33,7 +33,9 @@ func (p *peer) checkSend(g *ledger) {
 		return
 	}
 	g.bound = g.bound || v.Bound
-	g.meet()
+	if v.Instance != g.instance {
+		g.meet()
+	}
 	switch {
 	case v.Accepted.Messages != uint64(len(g.entries)) || v.Accepted.Bytes != g.bytes:
 		w.fail("%s has accepted %d messages, %d bytes, and counts %v", g, len(g.entries), g.bytes, v.Accepted)
@@ -43,6 +45,8 @@ func (p *peer) checkSend(g *ledger) {
 		w.fail("%s: accepted %d, acknowledged %d, consumed %d", g, v.Accepted.Messages, v.Acknowledged, v.Consumed.Messages)
 	case v.Bound && (v.Sent.Messages > v.Limit.Messages || v.Sent.Bytes > v.Limit.Bytes):
 		w.fail("%s has sent %v beyond its limit %v", g, v.Sent, v.Limit)
+	case v.Admits && !g.letsGo():
+		w.fail("%s has room, and %d Sends wait that nobody lets go on", g, v.Waiters)
 	}
 	for i := 0; i < len(g.flushes); i++ {
 		select {
@@ -73,8 +77,22 @@ func (p *peer) checkSend(g *ledger) {
 	}
 }
 
+// letsGo reports whether a Send was let go on: it lets the next one.
+func (g *ledger) letsGo() bool {
+	for _, p := range g.peer.node.waits {
+		if p.to == g && p.wait.Ready() {
+			return true
+		}
+	}
+	return false
+}
+
 func (p *peer) checkRecv(k *intake) {
 	w, r := p.node.w, k.r.View()
+	if window := r.Window(); window > 0 {
+		p.windows += window
+		p.floors += uint64(max(1, k.consumer.ch.plan.largest))
+	}
 	if r.Gone || k.given {
 		return
 	}
@@ -97,15 +115,8 @@ func (p *peer) checkRecv(k *intake) {
 func (n *node) checkBudget() {
 	var windows, floors uint64
 	for _, p := range n.peers {
-		if p == nil {
-			continue
-		}
-		for _, k := range p.recvs {
-			v := k.r.View()
-			windows += v.Window()
-			if v.Window() > 0 {
-				floors += uint64(max(1, k.consumer.ch.plan.largest))
-			}
+		if p != nil {
+			windows, floors = windows+p.windows, floors+p.floors
 		}
 	}
 	lent := n.cfg.Budget.Lent()

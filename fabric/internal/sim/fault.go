@@ -86,7 +86,9 @@ func (w *world) strike(f fault) {
 	hit := false
 	switch f {
 	case faultCut, faultHalfOpen, faultSlow:
-		hit = w.strikeConn(f)
+		if c := w.someConn(nil); c != nil {
+			hit = w.strikeConn(c, f)
+		}
 	case faultHole, faultBlackHole:
 		hit = w.strikePath(n, f)
 	case faultPause:
@@ -123,6 +125,26 @@ func (w *world) strike(f fault) {
 		hit = true
 	}
 	w.counts.struck(f, hit)
+	w.compound(n, f)
+}
+
+// compound has a connection of a node break soon after something has begun that
+// both ends must agree on: that is where words cross.
+func (w *world) compound(n *node, f fault) {
+	switch f {
+	case faultClose, faultDrain, faultFinish, faultStall, faultLeave, faultCut:
+	default:
+		return
+	}
+	if w.plan.faults[faultCut] == 0 || w.dice.percent(40) {
+		return
+	}
+	w.at(w.now+w.dice.span(0, one[time.Duration](w.dice, 1, 3, 30)*w.net.lag[1]+w.plan.wakeTime), nil, func() {
+		if c := w.someConn(n); c != nil && !w.settling {
+			f := one(w.dice, faultCut, faultHalfOpen)
+			w.counts.struck(f, w.strikeConn(c, f))
+		}
+	})
 }
 
 // silence is after how long a silent peer is given up.
@@ -170,17 +192,22 @@ func (n *node) pending() bool {
 	return false
 }
 
-func (w *world) strikeConn(f fault) (hit bool) {
+// someConn is a connection of a node, or of any if that is nil.
+func (w *world) someConn(n *node) *conn {
 	var open []*conn
 	for _, c := range w.net.conns {
-		if !c.ends[0].closed && !c.ends[1].closed {
+		a, b := c.ends[0], c.ends[1]
+		if !a.closed && !b.closed && (n == nil || a.node == n || b.node == n) {
 			open = append(open, c)
 		}
 	}
 	if len(open) == 0 {
-		return false
+		return nil
 	}
-	c := open[w.dice.IntN(len(open))]
+	return open[w.dice.IntN(len(open))]
+}
+
+func (w *world) strikeConn(c *conn, f fault) (hit bool) {
 	w.log(nil, "%s of %s between %s and %s, with %d and %d bytes under way", f, c, c.ends[0].node, c.ends[1].node,
 		c.ends[0].out.bytes, c.ends[1].out.bytes)
 	for _, e := range c.ends {
@@ -313,9 +340,10 @@ func (n *node) strikeConsumer(f fault) (hit bool) {
 		return false
 	}
 	c := n.consumers[w.dice.IntN(len(n.consumers))]
-	for _, k := range c.streams {
-		hit = hit || k != nil && len(k.pair.ledgers) > 0 && k.got < len(k.pair.ledgers[0].entries)
+	for try := 0; try < 5 && !c.expects(); try++ { // rather one for which something is under way
+		c = n.consumers[w.dice.IntN(len(n.consumers))]
 	}
+	hit = c.expects()
 	switch f {
 	case faultStall:
 		if c.stalled {
@@ -332,6 +360,16 @@ func (n *node) strikeConsumer(f fault) (hit bool) {
 	}
 	n.later(w.dice.span(0, 3*time.Second), func() { n.consumeAgain(c) })
 	return hit
+}
+
+// expects reports whether there are messages that c has not handled yet.
+func (c *consumer) expects() bool {
+	for _, k := range c.streams {
+		if k != nil && len(k.pair.ledgers) > 0 && k.got < len(k.pair.ledgers[0].entries) {
+			return true
+		}
+	}
+	return false
 }
 
 // consumeAgain makes a consumer like c that takes its place.

@@ -24,11 +24,14 @@ type peer struct {
 	life    *node    // the peer's life at its other end; stays
 	waiting []func() // accepted connections that wait for the slot
 
+	latest  uint64        // incarnation that the directory has told
 	dirty   bool          // touched in this step
 	since   time.Duration // when the link was unbound last, or bound
 	excused time.Duration // when streams of the link were lost for a good reason; -1: never
 	sends   []*ledger     // of this link
 	recvs   []*intake
+	windows uint64 // of recvs, bytes, after the last check
+	floors  uint64 // bytes that these may be over the budget
 }
 
 // patience is what a hello, an answer of the directory or the end of a
@@ -212,6 +215,9 @@ func (n *node) judge(e *end, h *wire.Hello, word peering.Word) {
 // install makes an admitted connection the link's.
 func (p *peer) install(e *end, v peering.Verdict, answer bool, done func(failed bool)) {
 	n := p.node
+	if life := e.other.node; life.incarnation < p.latest {
+		n.w.fail("%s admits %s, and was told of incarnation %d", n, life, p.latest)
+	}
 	if v.Anew {
 		p.excuse()
 		p.lose(p.peering.Anew())
@@ -298,6 +304,7 @@ func (p *peer) expire() {
 
 // listed takes the directory's word of who lives on the host.
 func (p *peer) listed(incarnation uint64, endpoint string) {
+	p.latest = max(p.latest, incarnation)
 	switch p.peering.Listed(incarnation, endpoint) {
 	case peering.Cut:
 		if p.end != nil {

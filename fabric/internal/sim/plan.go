@@ -110,7 +110,8 @@ func (pl *plan) planChannels(d dice) {
 					p.messages = min(p.messages, 5)
 				}
 				// Quick, or as long as there are faults.
-				p.pause = one(d, time.Microsecond, time.Millisecond, pl.safety*time.Duration(p.burst)/time.Duration(p.messages+1))
+				spread := pl.safety * time.Duration(p.burst) / time.Duration(p.messages+1)
+				p.pause = one(d, time.Microsecond, time.Millisecond, spread, spread, spread)
 				c.producers[h] = append(c.producers[h], p)
 			}
 			for range d.IntN(most + 1) {
@@ -119,7 +120,7 @@ func (pl *plan) planChannels(d dice) {
 				}
 				c.consumers[h] = append(c.consumers[h], consumerPlan{
 					from: pl.begin(d), mark: planMark(d), burst: one(d, 1, 3, 50),
-					think: one(d, time.Microsecond, 100*time.Microsecond, 5*time.Millisecond, 50*time.Millisecond),
+					think: one(d, time.Microsecond, 100*time.Microsecond, 5*time.Millisecond, 50*time.Millisecond, 300*time.Millisecond),
 				})
 			}
 		}

@@ -18,6 +18,10 @@ func (r *repeater) again(d dice, p []byte) [][]byte {
 	if r.last.Kind == 0 {
 		r.last.Kind = wire.NoKind
 	}
+	if halves := overlap(d, p); halves != nil {
+		r.last.Kind = wire.NoKind
+		return halves
+	}
 	out := make([]byte, 0, len(p))
 	control, merged := false, false
 	for rest := p; len(rest) > 0; {
@@ -54,6 +58,21 @@ func (r *repeater) again(d dice, p []byte) [][]byte {
 		return [][]byte{out}
 	}
 	return [][]byte{out, append([]byte(nil), out...)}
+}
+
+// overlap is a packet with one fragment as two, which have something in common.
+func overlap(d dice, p []byte) [][]byte {
+	var rec wire.Record
+	if rest, err := wire.Next(p, 0, &rec); err != nil || len(rest) > 0 || rec.Kind != wire.KindFragment || len(rec.Body) < 4 || d.percent(50) {
+		return nil
+	}
+	end := d.from(2, len(rec.Body)-1)
+	from := d.IntN(end)
+	half := func(from, to int) []byte {
+		h := wire.AppendFragmentHeader(nil, rec.Stream, rec.Producer, rec.Seq, rec.Total, rec.Offset+uint32(from), to-from)
+		return append(h, rec.Body[from:to]...)
+	}
+	return [][]byte{half(0, end), half(from, len(rec.Body))}
 }
 
 // merge appends one record that holds the last one and rec, if they follow each

@@ -84,12 +84,17 @@ func (w *world) run() {
 	w.tally()
 }
 
+// maxSteps is far beyond what any seed needs.
+const maxSteps = 1_000_000
+
 // until lets things happen until a time, or until over says so, which is asked
 // once per heartbeat.
 func (w *world) until(end time.Duration, over func() bool) {
 	ask := w.now
 	for w.failure == nil && len(w.heap) > 0 && w.heap[0].at <= end {
-		w.step()
+		if w.step(); w.counts.of[steps] > maxSteps {
+			w.fail("there is no end: more than %d steps", maxSteps)
+		}
 		if over != nil && w.now >= ask {
 			if over() {
 				return
@@ -128,6 +133,11 @@ func (w *world) step() {
 		}
 		for _, s := range p.node.waits {
 			s.wake()
+		}
+	}
+	for _, p := range w.dirty {
+		if !p.node.gone {
+			p.node.checkBudget()
 		}
 	}
 	w.dirty = w.dirty[:0]
