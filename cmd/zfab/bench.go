@@ -80,7 +80,10 @@ func (c *command) bench(ctx *cli.Context) error {
 	if o.Command, err = c.self(ctx, benchCommandName); err != nil {
 		return err
 	}
+	progress := c.newProgress("measured, ms", o.Time().Milliseconds())
+	o.Progress = func(spent time.Duration) { progress.set(uint64(spent.Milliseconds())) }
 	r, err := bench.Run(ctx.Context, o)
+	progress.end()
 	if err != nil {
 		return err
 	}

@@ -56,6 +56,17 @@ func (p *progress) set(done uint64) {
 	}
 }
 
+// of is set where the total is known only now.
+func (p *progress) of(done uint64, total int64) {
+	if p.total != total {
+		p.total = total
+		if p.bar != nil {
+			p.bar.ChangeMax64(total)
+		}
+	}
+	p.set(done)
+}
+
 // end leaves the terminal's line empty for what follows.
 func (p *progress) end() {
 	if p.bar != nil {

@@ -55,7 +55,10 @@ func (c *command) wordcount(ctx *cli.Context) error {
 	if o.Command, err = c.self(ctx, wordcountCommandName); err != nil {
 		return err
 	}
+	progress := c.newProgress("files read", 0)
+	o.Progress = func(read, files int) { progress.of(uint64(read), int64(files)) }
 	r, err := wordcount.Run(ctx.Context, ctx.Args().Slice(), o)
+	progress.end()
 	var bad *wordcount.FileError
 	if errors.As(err, &bad) {
 		return fileError{err}

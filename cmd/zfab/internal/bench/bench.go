@@ -52,7 +52,13 @@ type Options struct {
 	Command   []string // starts a child: see Child
 	Stderr    io.Writer
 	Logger    *slog.Logger
+	// Progress is told now and then how much of Time is over. It is called by one
+	// goroutine at a time.
+	Progress func(spent time.Duration)
 }
+
+// Time is about how long Run takes: as long as both measurements.
+func (o Options) Time() time.Duration { return 2 * o.Duration }
 
 // A Result is what was measured.
 type Result struct {
@@ -86,7 +92,7 @@ type Allocations struct {
 // of the fabric: smaller ones are better gathered.
 const ownedFrom = 8 << 10
 
-// Run measures. It takes about twice the duration.
+// Run measures.
 func Run(ctx context.Context, o Options) (*Result, error) {
 	if o.Procs == 0 {
 		o.Procs = max(1, runtime.NumCPU()/2) // the two processes share the machine
@@ -135,11 +141,38 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 			return nil, err
 		}
 	}
+	told := o.follow()
 	r, err := measure(ends[0], ends[1], o)
+	told()
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
 	return r, err
+}
+
+// progressInterval is how often progress is told.
+const progressInterval = 200 * time.Millisecond
+
+// follow tells progress until the function that it returns is called.
+func (o Options) follow() (stop func()) {
+	if o.Progress == nil {
+		return func() {}
+	}
+	begin, done := time.Now(), make(chan struct{})
+	var following sync.WaitGroup
+	following.Go(func() {
+		ticker := time.NewTicker(progressInterval)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-ticker.C:
+				o.Progress(min(time.Since(begin), o.Time()))
+			case <-done:
+				return
+			}
+		}
+	})
+	return func() { close(done); following.Wait() }
 }
 
 // measure takes the answers as they come: drive's round trips, then what

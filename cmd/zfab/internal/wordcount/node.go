@@ -30,7 +30,7 @@ func openNode(ctx context.Context, s spec, dir directory.Service, logger *slog.L
 
 // work does the node's share. The node must stay open until the collector has
 // all: a consumer that still reads would take its end for a loss.
-func work(ctx context.Context, s spec, node *fabric.Node) error {
+func work(ctx context.Context, s spec, node *fabric.Node, read *tally) error {
 	in, err := patterns.OpenExchange(ctx, node, patterns.ExchangeConfig{
 		Channel: wordsChannel, Nodes: s.Nodes, Producers: mappers, Consumers: reducers,
 	})
@@ -48,7 +48,7 @@ func work(ctx context.Context, s spec, node *fabric.Node) error {
 	close(files)
 	all, ctx := errgroup.WithContext(ctx)
 	for _, p := range in.Producers() {
-		all.Go(func() error { return mapFiles(ctx, files, p) })
+		all.Go(func() error { return mapFiles(ctx, files, p, read) })
 	}
 	for i, c := range in.Consumers() {
 		all.Go(func() error { return reduce(ctx, c, out.Producer(i)) })
@@ -70,12 +70,13 @@ func sumsConfig(nodes, producers, consumers int) patterns.ExchangeConfig {
 const maxLocal = 1 << 16
 
 // mapFiles is one mapper.
-func mapFiles(ctx context.Context, files <-chan string, out *patterns.ExchangeProducer) error {
+func mapFiles(ctx context.Context, files <-chan string, out *patterns.ExchangeProducer, read *tally) error {
 	m := &mapper{ctx: ctx, out: out, counts: make(map[string]uint64), buffer: make([]byte, 256<<10)}
 	for path := range files {
 		if err := m.file(path); err != nil {
 			return err
 		}
+		read.add(1)
 	}
 	if err := m.flush(); err != nil {
 		return err

@@ -15,14 +15,16 @@ import (
 	"github.com/zfab/zfab/fabric/directory"
 )
 
-// An answer is a child's one line.
+// An answer is a line from a child. That with Read comes any number of times, and
+// another one ends it.
 type answer struct {
+	Read    *int   `json:"read,omitempty"` // files, since the line before
 	Failed  string `json:"failed,omitempty"`
 	BadFile bool   `json:"bad_file,omitempty"` // a file is what failed
 }
 
 // runProcesses has a process for each node.
-func runProcesses(ctx context.Context, shares [][]string, registry *directory.Registry, o Options, open *closers) error {
+func runProcesses(ctx context.Context, shares [][]string, registry *directory.Registry, o Options, open *closers, read *tally) error {
 	server, err := directory.Serve(ctx, registry, "tcp://127.0.0.1:0", o.Logger)
 	if err != nil {
 		return err
@@ -31,12 +33,12 @@ func runProcesses(ctx context.Context, shares [][]string, registry *directory.Re
 	all, ctx := errgroup.WithContext(ctx)
 	for i, share := range shares {
 		s := spec{Node: i + 1, Nodes: len(shares), Files: share, Directory: server.Addr()}
-		all.Go(func() error { return runProcess(ctx, s, o, open) })
+		all.Go(func() error { return runProcess(ctx, s, o, open, read) })
 	}
 	return all.Wait()
 }
 
-func runProcess(ctx context.Context, s spec, o Options, open *closers) error {
+func runProcess(ctx context.Context, s spec, o Options, open *closers, read *tally) error {
 	p, err := child.Start(fmt.Sprintf("node n%d", s.Node), o.Command, o.Stderr)
 	if err != nil {
 		return err
@@ -44,9 +46,19 @@ func runProcess(ctx context.Context, s spec, o Options, open *closers) error {
 	open.add(p)
 	stop := context.AfterFunc(ctx, func() { p.Close() }) // which ends Hear
 	defer stop()
-	var a answer
-	if err := errors.Join(p.Tell(s), p.Hear(&a)); err != nil {
+	if err := p.Tell(s); err != nil {
 		return errors.Join(ctx.Err(), err)
+	}
+	var a answer
+	for {
+		a = answer{}
+		if err := p.Hear(&a); err != nil {
+			return errors.Join(ctx.Err(), err)
+		}
+		if a.Read == nil {
+			break
+		}
+		read.add(*a.Read)
 	}
 	switch {
 	case a.BadFile:
@@ -66,8 +78,15 @@ func Child(ctx context.Context, in io.Reader, out io.Writer, logger *slog.Logger
 	}
 	var open closers
 	defer open.close()
+	answers := json.NewEncoder(out) // the tally's until serve has returned
+	told := 0
+	read := &tally{every: tallyInterval, tell: func(n int) {
+		more := n - told
+		told = n
+		answers.Encode(answer{Read: &more}) // a parent that is gone ends this process
+	}}
 	var a answer
-	if err := serve(ctx, s, logger, &open); err != nil {
+	if err := serve(ctx, s, logger, &open, read); err != nil {
 		var bad *FileError
 		a = answer{Failed: err.Error(), BadFile: errors.As(err, &bad)}
 	}
@@ -75,14 +94,14 @@ func Child(ctx context.Context, in io.Reader, out io.Writer, logger *slog.Logger
 		return nil
 	}
 	logs.Hush(logger)
-	if err := json.NewEncoder(out).Encode(a); err != nil {
+	if err := answers.Encode(a); err != nil {
 		return err
 	}
 	<-ctx.Done()
 	return nil
 }
 
-func serve(ctx context.Context, s spec, logger *slog.Logger, open *closers) error {
+func serve(ctx context.Context, s spec, logger *slog.Logger, open *closers, read *tally) error {
 	dir, err := directory.Dial(ctx, s.Directory, directory.Options{Logger: logger})
 	if err != nil {
 		return err
@@ -93,5 +112,5 @@ func serve(ctx context.Context, s spec, logger *slog.Logger, open *closers) erro
 		return err
 	}
 	open.add(node)
-	return work(ctx, s, node)
+	return work(ctx, s, node, read)
 }

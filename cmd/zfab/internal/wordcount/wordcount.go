@@ -36,6 +36,9 @@ type Options struct {
 	Command []string // starts one: see Child
 	Stderr  io.Writer
 	Logger  *slog.Logger
+	// Progress is told now and then how many of the files are read. It is called
+	// by one goroutine at a time.
+	Progress func(read, files int)
 }
 
 // A Result is the answer.
@@ -83,6 +86,10 @@ func Run(ctx context.Context, paths []string, o Options) (*Result, error) {
 	for _, f := range files {
 		r.Bytes += f.size
 	}
+	read := &tally{}
+	if o.Progress != nil {
+		read.tell = func(n int) { o.Progress(n, len(files)) }
+	}
 	registry := directory.NewRegistry()
 	defer registry.Close()
 	node, err := fabric.Open(ctx, fabric.Config{Name: "collector", Directory: registry, Logger: o.Logger})
@@ -93,7 +100,7 @@ func Run(ctx context.Context, paths []string, o Options) (*Result, error) {
 	var open closers
 	defer open.close()
 	all, ctx := errgroup.WithContext(ctx)
-	all.Go(func() error { return runNodes(ctx, divide(files, o.Nodes), registry, o, &open) })
+	all.Go(func() error { return runNodes(ctx, divide(files, o.Nodes), registry, o, &open, read) })
 	all.Go(func() error {
 		sums, err := patterns.OpenExchange(ctx, node, sumsConfig(o.Nodes, 0, 1))
 		if err != nil {
@@ -118,9 +125,9 @@ func Run(ctx context.Context, paths []string, o Options) (*Result, error) {
 
 // runNodes returns when every node has done its share, or one has failed. What
 // it opened stays open.
-func runNodes(ctx context.Context, shares [][]string, registry *directory.Registry, o Options, open *closers) error {
+func runNodes(ctx context.Context, shares [][]string, registry *directory.Registry, o Options, open *closers, read *tally) error {
 	if o.Process {
-		return runProcesses(ctx, shares, registry, o, open)
+		return runProcesses(ctx, shares, registry, o, open, read)
 	}
 	all, ctx := errgroup.WithContext(ctx)
 	for i, share := range shares {
@@ -131,7 +138,7 @@ func runNodes(ctx context.Context, shares [][]string, registry *directory.Regist
 				return err
 			}
 			open.add(node)
-			return work(ctx, s, node)
+			return work(ctx, s, node, read)
 		})
 	}
 	return all.Wait()
