@@ -291,6 +291,9 @@ func (n *Node) opened(l *link.Link, s *link.SendStream) {
 	}
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
+	if !s.Open() {
+		return // it has ended, or is leaving, since; failed tells, or has told
+	}
 	addr := Address{l.Peer(), s.Index()}
 	t := ch.targets[addr]
 	if t == nil {
@@ -298,7 +301,8 @@ func (n *Node) opened(l *link.Link, s *link.SendStream) {
 		ch.targets[addr] = t
 	}
 	if t.stream != s && len(ch.producers) > 0 {
-		t.stream = l.Stream(ch.name, addr.Index, ch.mark) // which is s, unless it has failed since
+		s.SetMark(ch.mark)
+		t.stream = s
 		ch.change()
 	}
 }
@@ -311,11 +315,10 @@ func (n *Node) failed(l *link.Link, s *link.SendStream) {
 	if ch == nil {
 		return
 	}
-	leaving := s.Leaving()
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
 	addr := Address{l.Peer(), s.Index()}
-	if leaving {
+	if s.Leaving() {
 		ch.leaving[s] = struct{}{}
 	} else {
 		delete(ch.leaving, s)
@@ -326,10 +329,10 @@ func (n *Node) failed(l *link.Link, s *link.SendStream) {
 		return
 	}
 	t.stream = nil
-	if t.listed && !leaving {
+	if t.listed && !s.Left() {
 		ch.reach(t) // it may come again, and begins anew
 	} else {
-		delete(ch.targets, addr)
+		delete(ch.targets, addr) // who takes its place opens a stream by itself
 	}
 	ch.change()
 }

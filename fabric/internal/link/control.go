@@ -160,6 +160,7 @@ func (c *core) record(rec *wire.Record, from Retainer) error {
 	case wire.KindPong:
 		return nil
 	case wire.KindBye:
+		c.parted = rec.Code == wire.CodeDone || rec.Code == wire.CodeLost
 		return &ByeError{Node: c.peer, Code: rec.Code, Text: string(rec.Text)}
 	default:
 		return c.violation("a %s record on an open link", rec.Kind)

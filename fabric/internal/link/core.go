@@ -50,6 +50,7 @@ type core struct {
 	ping, pong bool
 	nonce      uint64 // of the ping to answer
 	bye        *wire.Record
+	parted     bool // the peer has said that it closes: all streams are lost, or about to be
 
 	placing placing // what the reader is just reading
 
@@ -87,7 +88,7 @@ type delivery struct {
 // say where they are. Those that were given up come first, as others may have
 // taken their place.
 func (c *core) attach(maxBody int) {
-	c.maxBody = maxBody
+	c.maxBody, c.parted = maxBody, false
 	for _, s := range c.leave {
 		s.away = 0
 	}
@@ -134,7 +135,7 @@ func (c *core) unbind(s *SendStream) {
 	s.flags &= sendUsed | sendLeaving | sendDelisted | sendTold
 	s.announce, s.deficit, s.next = 0, 0, nil
 	s.away = 0
-	if s.flags&sendDelisted != 0 && s.failure == nil {
+	if s.flags&sendDelisted != 0 && s.failure == nil && !c.parted {
 		c.depart(s)
 	}
 }

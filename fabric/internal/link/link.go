@@ -501,7 +501,7 @@ func (l *Link) shut(orderly bool) {
 func (l *Link) Lose(reason string, orderly, stated bool) {
 	l.mu.Lock()
 	l.core.failAll(func(s *SendStream) error {
-		if s.flags&(sendUsed|sendLeaving) == 0 {
+		if s.flags&(sendUsed|sendLeaving|sendDelisted) == 0 {
 			return nil
 		}
 		return l.core.lost(s, reason)

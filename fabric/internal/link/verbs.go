@@ -193,7 +193,7 @@ func (l *Link) consumed(r *RecvStream, messages, bytes int) {
 func (s *SendStream) Delist() {
 	l := s.link
 	l.mu.Lock()
-	if s.flags |= sendDelisted; s.failure == nil && s.flags&sendBound == 0 {
+	if s.flags |= sendDelisted; s.failure == nil && s.flags&sendBound == 0 && !l.core.parted {
 		if s.flags&sendUsed == 0 && s.flow.Accepted.Messages == 0 {
 			l.core.giveUp(s)
 		} else {
@@ -251,12 +251,26 @@ func (s *SendStream) TakeLoss() error {
 	return s.failure
 }
 
+// Open reports whether the stream takes messages, now or once there is room.
+func (s *SendStream) Open() bool {
+	s.link.mu.Lock()
+	defer s.link.mu.Unlock()
+	return s.link.core.refusal(s) == nil
+}
+
 // Leaving reports whether the stream's consumer takes what was accepted, and no
 // more.
 func (s *SendStream) Leaving() bool {
 	s.link.mu.Lock()
 	defer s.link.mu.Unlock()
 	return s.failure == nil && s.flags&sendLeaving != 0
+}
+
+// Left reports whether the stream's consumer leaves, or has left, in order.
+func (s *SendStream) Left() bool {
+	s.link.mu.Lock()
+	defer s.link.mu.Unlock()
+	return s.flags&sendLeaving != 0
 }
 
 // Pending reports whether the link holds messages that were accepted and not
