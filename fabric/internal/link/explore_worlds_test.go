@@ -102,11 +102,9 @@ func explore(t *testing.T, cfg *smallConfig, width, limit int, patience time.Dur
 
 // TestSmallWorlds visits all states of the quick worlds.
 func TestSmallWorlds(t *testing.T) {
+	skipWithRace(t)
 	for i := range quickWorlds {
 		t.Run(quickWorlds[i].name, func(t *testing.T) {
-			if raceEnabled && quickWorlds[i].cuts+quickWorlds[i].restarts > 0 {
-				t.Skip("takes minutes with the race detector, which has nothing to find in one goroutine")
-			}
 			if _, whole := explore(t, &quickWorlds[i], 0, quickStates, time.Hour); !whole && !t.Failed() {
 				t.Error("there is no end of states: if something is counted on which no later step depends, it is immaterial")
 			}
@@ -141,6 +139,7 @@ func TestExplore(t *testing.T) {
 
 // TestExplorerFindsFaults plants faults, and sees that each of them is found.
 func TestExplorerFindsFaults(t *testing.T) {
+	skipWithRace(t)
 	for _, plant := range []struct {
 		fault          plantedFault
 		name           string
@@ -163,5 +162,11 @@ func TestExplorerFindsFaults(t *testing.T) {
 			}
 			t.Logf("found in %d states: %v", len(x.parent), f.describe(&cfg))
 		})
+	}
+}
+
+func skipWithRace(t *testing.T) {
+	if raceEnabled {
+		t.Skip("takes minutes with the race detector, which has nothing to find where each world is one goroutine's")
 	}
 }
