@@ -363,6 +363,9 @@ func (c *core) granted(s *SendStream, st *wire.State) error {
 			return nil
 		}
 		s.flags = s.flags&^sendRewind | sendUsed
+		if s.waiters != nil {
+			c.mention(s, wire.BacklogWaiting) // it may have been lost with the connection
+		}
 	}
 	if st.Next > s.flow.Sent.Messages || consumed.Messages > st.Next || consumed.Bytes > s.flow.Sent.Bytes {
 		return c.violation("state record of stream %d acknowledges what was not sent", st.Stream)

@@ -143,3 +143,97 @@ func TestStreamThatIsNotOpenedAgain(t *testing.T) {
 		t.Errorf("a stream that nobody has opened yet ends with %v", err)
 	}
 }
+
+// handle has the consumer handle all that has arrived, and reports how many
+// messages that were.
+func handle(t *testing.T, in *Inbox) (n int) {
+	t.Helper()
+	for {
+		_, _, ok, err := in.TryNext()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !ok {
+			return n
+		}
+		n++
+	}
+}
+
+// A stream that is blocked needs the word that the consumer has handled what was
+// sent, also if a Send waits at its high-water mark and says so after it.
+func TestBlockedStreamWithAWaitingSend(t *testing.T) {
+	mark := flow.Mark{Messages: 3, Bytes: 1 << 20}
+	p := newDrivenPair(t, 0)
+	p.link[1].cfg.Budget = flow.NewBudget(0) // one message at a time
+	s := p.link[0].Stream("c", 0, mark)
+	in := NewInbox(&Flow{Channel: "c", Mark: flow.Mark{Messages: 100, Bytes: 1 << 20}}, 0, nil)
+	p.link[1].Receive(in)
+	p.bind()
+	send := func(n int) *Waiting {
+		w, err := s.BeginSend(testSenders[0], make([]byte, n))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return w
+	}
+	send(20)
+	p.settle()
+	handle(t, in)
+	p.settle() // the window is 20 bytes now
+	send(2)
+	send(20)
+	p.settle() // 2 bytes are sent, and the next 20 are blocked
+	send(1)
+	if send(1) == nil {
+		t.Fatal("no Send waits")
+	}
+	p.settle()
+	for got := 1; got < 4; {
+		n := handle(t, in)
+		if got += n; n == 0 {
+			t.Fatalf("nothing comes after %d messages before a tick", got)
+		}
+		p.settle()
+	}
+}
+
+// Sends that wait at the high-water mark go on one after another as messages are
+// handled, also if the link is cut meanwhile. No tick is needed.
+func TestWaitingSendsGoOn(t *testing.T) {
+	mark := flow.Mark{Messages: 1, Bytes: 1}
+	p := newDrivenPair(t, 0)
+	s := p.link[0].Stream("c", 0, mark)
+	in := NewInbox(&Flow{Channel: "c", Mark: flow.Mark{Messages: 100, Bytes: 1 << 20}}, 0, nil)
+	p.link[1].Receive(in)
+	p.bind()
+	var waiting []*Waiting
+	for range 6 {
+		w, err := s.BeginSend(testSenders[0], []byte{1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if w != nil {
+			waiting = append(waiting, w)
+		}
+	}
+	for got := 0; got < 6; {
+		p.settle()
+		if got == 3 {
+			p.unbind()
+			p.bind()
+			p.settle()
+		}
+		n := handle(t, in)
+		if got += n; n == 0 {
+			t.Fatalf("nothing comes after %d messages before a tick", got)
+		}
+		p.settle()
+		if len(waiting) > 0 {
+			if done, err := waiting[0].Poll(); !done || err != nil {
+				t.Fatalf("after %d messages the next Send is not let go on: %v", got, err)
+			}
+			waiting = waiting[1:]
+		}
+	}
+}

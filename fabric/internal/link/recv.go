@@ -223,11 +223,15 @@ func (c *core) backlog(r *RecvStream, g *wire.Backlog) error {
 		// It waits for the handling of all that it could send. Less is worth
 		// telling only by the quarter, or the two would wake each other for
 		// every message.
-		r.flags |= recvWaiting
-		r.waitEnd = g.EndMessages
+		end := g.EndMessages
 		if g.Flags&wire.BacklogBlocked != 0 {
-			r.waitEnd = r.flow.Received.Messages
+			end = r.flow.Received.Messages
 		}
+		if r.flags&recvWaiting != 0 {
+			end = min(end, r.waitEnd) // which is not told yet, and still waited for
+		}
+		r.flags |= recvWaiting
+		r.waitEnd = end
 		if r.flow.Untold() && r.flow.Consumed.Messages >= r.waitEnd {
 			c.tell(r, recvState)
 		}

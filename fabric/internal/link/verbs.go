@@ -485,13 +485,18 @@ func (s *SendStream) turn(w *waiter, again bool, body []byte, c *chunk) (sent bo
 	return false, nil
 }
 
-// endWait lets the next Send that waits try, after w has ended its wait. It
-// unlocks mu.
+// endWait lets the next Send that waits try, after w has ended its wait, or says
+// that it waits. It unlocks mu.
 func (s *SendStream) endWait(w *waiter, waited time.Duration) {
 	l := s.link
 	s.blocked += waited.Nanoseconds()
+<<<<<<< Updated upstream
 	if s.failure == nil && s.waiters != nil && s.flow.Admits(s.mark(), s.waiters.size) && !planted.Is(planted.WaiterForgotten) {
 		s.pop()
+=======
+	if s.failure == nil && !planted.Is(planted.WaiterForgotten) {
+		l.core.admit(s)
+>>>>>>> Stashed changes
 	}
 	wake := l.rouse()
 	l.mu.Unlock()
