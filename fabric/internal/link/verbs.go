@@ -490,13 +490,8 @@ func (s *SendStream) turn(w *waiter, again bool, body []byte, c *chunk) (sent bo
 func (s *SendStream) endWait(w *waiter, waited time.Duration) {
 	l := s.link
 	s.blocked += waited.Nanoseconds()
-<<<<<<< Updated upstream
-	if s.failure == nil && s.waiters != nil && s.flow.Admits(s.mark(), s.waiters.size) && !planted.Is(planted.WaiterForgotten) {
-		s.pop()
-=======
 	if s.failure == nil && !planted.Is(planted.WaiterForgotten) {
 		l.core.admit(s)
->>>>>>> Stashed changes
 	}
 	wake := l.rouse()
 	l.mu.Unlock()

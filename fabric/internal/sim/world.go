@@ -138,13 +138,10 @@ func (w *world) step() {
 	for _, p := range w.dirty {
 		if !p.node.gone {
 			p.node.checkBudget()
-<<<<<<< Updated upstream
-=======
 			p.checkPrompt()
 			if p.end != nil && p.end.other.peer != nil {
 				p.end.other.peer.checkPrompt()
 			}
->>>>>>> Stashed changes
 		}
 	}
 	w.dirty = w.dirty[:0]
