@@ -36,9 +36,9 @@ type Config struct {
 	// HeartbeatInterval is how often links are looked after: a peer that was
 	// silent for two intervals is asked for a sign of life. Default: 1 s.
 	HeartbeatInterval time.Duration
-	// HeartbeatTimeout is how long a silent peer's link is kept; on Linux also how
-	// long the system keeps it while the peer acknowledges nothing or takes
-	// nothing (TCP_USER_TIMEOUT). Default: 8 s; at least three intervals.
+	// HeartbeatTimeout is how long the link is kept of a peer that is silent, or,
+	// on Linux (TCP_USER_TIMEOUT), whose system acknowledges nothing. Default: 8 s;
+	// at least three intervals.
 	HeartbeatTimeout time.Duration
 	// ResumeWindow is how long the streams of a broken link wait for another
 	// connection before both ends get a *PeerLostError. Default: 60 s.
@@ -109,6 +109,11 @@ func orDefault[T int | int64 | time.Duration](v, def T) T {
 	}
 	return v
 }
+
+// userTimeout is for what was written and is not acknowledged by the peer's
+// system: a peer that is heard, but hears nothing itself, is given up by it. What
+// is to be acknowledged is written within an interval.
+func (c *Config) userTimeout() time.Duration { return c.HeartbeatTimeout - c.HeartbeatInterval }
 
 func (h HighWaterMark) mark() (flow.Mark, error) {
 	switch {

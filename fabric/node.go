@@ -71,7 +71,7 @@ func Open(ctx context.Context, cfg Config) (*Node, error) {
 	}
 	n.listener, err = transport.Listen(cfg.Listen, transport.Config{
 		SocketType: transport.Dealer, Accepts: []transport.SocketType{transport.Router},
-		Identity: cfg.Name, MaxFrame: wire.MaxPacket, UserTimeout: cfg.HeartbeatTimeout, Logger: cfg.Logger,
+		Identity: cfg.Name, MaxFrame: wire.MaxPacket, UserTimeout: cfg.userTimeout(), Logger: cfg.Logger,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("fabric: node %s: %w", cfg.Name, err)

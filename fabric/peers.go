@@ -400,7 +400,7 @@ func (n *Node) dialOnce(p *peer, endpoint string) error {
 	defer cancel()
 	conn, err := transport.Dial(ctx, endpoint, transport.Config{
 		SocketType: transport.Router, Accepts: []transport.SocketType{transport.Dealer},
-		Identity: n.cfg.Name, MaxFrame: wire.MaxPacket, UserTimeout: n.cfg.HeartbeatTimeout, Logger: n.cfg.Logger,
+		Identity: n.cfg.Name, MaxFrame: wire.MaxPacket, UserTimeout: n.cfg.userTimeout(), Logger: n.cfg.Logger,
 	})
 	if err != nil {
 		return err

@@ -12,13 +12,14 @@ import (
 	"github.com/zfab/zfab/fabric/directory"
 )
 
-// A link's socket gives up with the heartbeats, at both ends: what is written
-// does not wait longer for the peer than they do.
-func TestLinksEndWithTheHeartbeatTimeoutInTheKernelToo(t *testing.T) {
+// A link's sockets give up within the heartbeat timeout, at both ends: what is
+// written an interval after the peer's system was last heard does not wait longer
+// than until then.
+func TestLinksEndWithinTheHeartbeatTimeoutInTheKernelToo(t *testing.T) {
 	dir := directory.NewRegistry()
-	const timeout = 4321 * time.Millisecond
-	a := openWith(t, Config{Name: "a", Directory: dir, HeartbeatTimeout: timeout})
-	b := openWith(t, Config{Name: "b", Directory: dir, HeartbeatTimeout: timeout})
+	const interval, timeout, want = 321 * time.Millisecond, 4321 * time.Millisecond, 4000
+	a := openWith(t, Config{Name: "a", Directory: dir, HeartbeatInterval: interval, HeartbeatTimeout: timeout})
+	b := openWith(t, Config{Name: "b", Directory: dir, HeartbeatInterval: interval, HeartbeatTimeout: timeout})
 	c := newConsumer(t, b, "x", ConsumerConfig{})
 	p := newProducer(t, a, "x", ProducerConfig{})
 	ctx := testContext(t)
@@ -44,8 +45,8 @@ func TestLinksEndWithTheHeartbeatTimeoutInTheKernelToo(t *testing.T) {
 			continue
 		}
 		ends++
-		if got, err := unix.GetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT); err != nil || got != int(timeout.Milliseconds()) {
-			t.Errorf("socket %d of the link: user timeout of %d ms (%v), want %v", fd, got, err, timeout)
+		if got, err := unix.GetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT); err != nil || got != want {
+			t.Errorf("socket %d of the link: user timeout of %d ms (%v), want %d", fd, got, err, want)
 		}
 	}
 	if ends != 2 {
