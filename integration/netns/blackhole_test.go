@@ -5,6 +5,8 @@ import (
 	"strconv"
 	"testing"
 	"time"
+
+	"github.com/zfab/zfab/integration/internal/process"
 )
 
 const (
@@ -53,11 +55,11 @@ func blackHole(t *testing.T, holes [][2]string, idle bool) {
 	}
 	began := time.Now()
 	for _, p := range nodes {
-		at, _ := p.await(t, "down", began, patience)
+		at, _ := p.Await(t, "down", began, patience)
 		took := at.Sub(began)
-		t.Logf("%s noticed after %v", p.name, took.Round(time.Millisecond))
+		t.Logf("%s noticed after %v", p.Name, took.Round(time.Millisecond))
 		if took > noticed {
-			t.Errorf("%s noticed after %v", p.name, took)
+			t.Errorf("%s noticed after %v", p.Name, took)
 		}
 	}
 
@@ -67,60 +69,60 @@ func blackHole(t *testing.T, holes [][2]string, idle bool) {
 	}
 	healed := time.Now()
 	for _, p := range nodes {
-		up, _ := p.await(t, "up", healed, patience)
-		t.Logf("%s had a link %v after the end of the hole", p.name, up.Sub(healed).Round(time.Millisecond))
+		up, _ := p.Await(t, "up", healed, patience)
+		t.Logf("%s had a link %v after the end of the hole", p.Name, up.Sub(healed).Round(time.Millisecond))
 	}
 	if idle {
 		traffic(t, nodes)
 	}
 	for _, p := range nodes {
-		p.await(t, "progress", healed, patience)
+		p.Await(t, "progress", healed, patience)
 	}
 	allArrived(t, nodes, !idle)
 }
 
 // startNodes starts the directory and the two nodes, and waits for their link.
-func (n *network) startNodes(t *testing.T) (nodes []*process) {
+func (n *network) startNodes(t *testing.T) (nodes []*process.Process) {
 	t.Helper()
 	const port = ":7000"
-	n.start(t, "dir", "directory", "tcp://0.0.0.0"+port).await(t, "ready", time.Time{}, patience)
+	n.start(t, "dir", "directory", "tcp://0.0.0.0"+port).Await(t, "ready", time.Time{}, patience)
 	for _, pair := range [][2]string{{"n1", "n2"}, {"n2", "n1"}} {
 		name, peer := pair[0], pair[1]
 		p := n.start(t, name, "node", name, peer, "tcp://"+address(name, peer)+":0", "tcp://"+address("dir", name)+port)
-		p.await(t, "ready", time.Time{}, patience)
+		p.Await(t, "ready", time.Time{}, patience)
 		nodes = append(nodes, p)
 	}
 	for _, p := range nodes {
-		p.await(t, "up", time.Time{}, patience)
+		p.Await(t, "up", time.Time{}, patience)
 	}
 	return nodes
 }
 
 // traffic has both nodes send, and waits until both receive.
-func traffic(t *testing.T, nodes []*process) {
+func traffic(t *testing.T, nodes []*process.Process) {
 	t.Helper()
 	for _, p := range nodes {
-		p.tell(t, "go")
+		p.Tell(t, "go")
 	}
 	for _, p := range nodes {
-		p.await(t, "progress", time.Time{}, patience)
+		p.Await(t, "progress", time.Time{}, patience)
 	}
 }
 
 // allArrived ends the traffic and compares what was sent with what was received.
 // Hit says that the hole must have swallowed messages.
-func allArrived(t *testing.T, nodes []*process, hit bool) {
+func allArrived(t *testing.T, nodes []*process.Process, hit bool) {
 	t.Helper()
 	for _, p := range nodes {
-		p.tell(t, "stop")
+		p.Tell(t, "stop")
 	}
 	resent := 0
 	for _, p := range nodes {
-		p.await(t, "done", time.Time{}, 2*endPatience)
-		if _, n := p.await(t, "connections", time.Time{}, 0); n == "1" {
-			t.Errorf("the link of %s never broke", p.name)
+		p.Await(t, "done", time.Time{}, 2*endPatience)
+		if _, n := p.Await(t, "connections", time.Time{}, 0); n == "1" {
+			t.Errorf("the link of %s never broke", p.Name)
 		}
-		_, n := p.await(t, "resent", time.Time{}, 0)
+		_, n := p.Await(t, "resent", time.Time{}, 0)
 		again, err := strconv.Atoi(n)
 		if err != nil {
 			t.Fatal(err)
@@ -131,16 +133,16 @@ func allArrived(t *testing.T, nodes []*process, hit bool) {
 		t.Error("nothing had to be sent again: nothing was under way when the hole began")
 	}
 	for i, p := range nodes {
-		sent, received := p.all("sent"), nodes[1-i].all("received")
+		sent, received := p.All("sent"), nodes[1-i].All("received")
 		if len(sent) != producers || len(received) != producers {
-			t.Errorf("%d producers of %s have said how much they sent, and of %d it was received", len(sent), p.name, len(received))
+			t.Errorf("%d producers of %s have said how much they sent, and of %d it was received", len(sent), p.Name, len(received))
 		}
 		for _, n := range sent {
 			if !slices.Contains(received, n) {
-				t.Errorf("%s sent (producer, messages) %s, and received was %v", p.name, n, received)
+				t.Errorf("%s sent (producer, messages) %s, and received was %v", p.Name, n, received)
 			}
 		}
-		t.Logf("%s: producers and messages %v, all received", p.name, sent)
+		t.Logf("%s: producers and messages %v, all received", p.Name, sent)
 	}
 	t.Logf("%d messages were sent again", resent)
 }

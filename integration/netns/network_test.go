@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+
+	"github.com/zfab/zfab/integration/internal/process"
 )
 
 // prefix begins the names of all namespaces that the tests make; the test's
@@ -97,6 +99,19 @@ func (n *network) drop(t *testing.T, from, to string) {
 	if err := n.filter(to, rule); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// start runs this test's program once more, as a member (member_test.go) in a
+// namespace.
+func (n *network) start(t *testing.T, name string, args ...string) *process.Process {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("ip", append([]string{"netns", "exec", n.namespace(name), self}, args...)...)
+	cmd.Env = append(os.Environ(), memberVariable+"=1")
+	return process.Start(t, name, cmd)
 }
 
 // heal ends drop.
