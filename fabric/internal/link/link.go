@@ -187,11 +187,14 @@ func (l *Link) read(conn *transport.Conn, written chan struct{}) {
 	}
 	rouse()
 	l.parting(conn, err, written)
+	l.mu.Lock()
+	if l.cause == nil {
+		l.cause = err // before Close makes the writer fail
+	}
+	err = l.cause
+	l.mu.Unlock()
 	conn.Close()
 	l.mu.Lock()
-	if l.cause != nil {
-		err = l.cause
-	}
 	l.conn = nil
 	l.core.placed(false)
 	l.core.detach()
@@ -308,8 +311,10 @@ func (l *Link) write(conn *transport.Conn, written chan struct{}) {
 		}
 		l.mu.Unlock()
 		err := conn.WriteBuffers(vec)
-		if err != nil || bye {
+		if err != nil {
 			conn.Close() // the reader notices
+		} else if bye {
+			conn.CloseWrite() // the peer ends the connection when it has read that, or Close's patience does
 		}
 		l.mu.Lock()
 		b.reset()

@@ -67,6 +67,16 @@ func (c *Conn) SetReadDeadline(t time.Time) error { return c.nc.SetReadDeadline(
 // failed may have written a part of a message, so the connection is closed by it.
 func (c *Conn) SetWriteDeadline(t time.Time) error { return c.nc.SetWriteDeadline(t) }
 
+// CloseWrite ends what this end writes: the peer reads all of it, then the end. Reading goes on. Closing at once would
+// reset the connection if the peer has sent something that was not read, and the peer could lose what it has not read
+// yet. Where a connection has no halves, this is Close, which does not do that there.
+func (c *Conn) CloseWrite() error {
+	if half, ok := c.nc.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return c.Close()
+}
+
 // Close closes the connection and ends reads and writes that wait, with an error that is net.ErrClosed. It may be called
 // from any goroutine and any number of times. What was written and not yet read by the peer may be lost.
 func (c *Conn) Close() error {
