@@ -70,7 +70,7 @@ func (n *Node) channelOf(ctx context.Context, name string) (*channel, error) {
 		return nil, err
 	}
 	n.mu.Lock()
-	if n.closed {
+	if n.closed || n.draining {
 		n.mu.Unlock()
 		return nil, ErrClosed
 	}

@@ -44,6 +44,7 @@ type Consumer struct {
 	finished map[Address]struct{}
 
 	drained chan struct{} // closed when Drain's end has come
+	atEnd   atomic.Bool   // Receive has said ErrEnd: nobody needs to call it any more
 	listed  atomic.Bool   // in the directory
 
 	mu       sync.Mutex
@@ -151,6 +152,7 @@ func (m Message) Keep() Message {
 func (c *Consumer) Receive(ctx context.Context) (Message, error) {
 	for {
 		if c.promise > 0 && len(c.finished) >= c.promise {
+			c.atEnd.Store(true)
 			return Message{}, ErrEnd
 		}
 		body, kind, err := c.inbox.Next(ctx)
@@ -230,10 +232,13 @@ func (c *Consumer) over(r *link.RecvStream) {
 }
 
 // dropUnknown gives the stream from node up if it began after another had ended,
-// and the node has not heard of it: the node had left before the directory said
+// and the node has not heard of it: the node was gone before the directory said
 // so. A first stream stays, as a producer may have left with messages accepted
 // that wait for it.
 func (c *Consumer) dropUnknown(node string) {
+	if !c.channel.node.gone(node) {
+		return // it may be finishing
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if _, ok := c.renewed[node]; !ok {
@@ -326,10 +331,10 @@ func (c *Consumer) Close() error {
 
 // delist takes the consumer out of the directory, once.
 func (c *Consumer) delist(ctx context.Context) error {
-	if !c.listed.Swap(false) {
+	n := c.channel.node
+	if !c.listed.Swap(false) || n.left.Load() {
 		return nil
 	}
-	n := c.channel.node
 	return n.dir.Remove(ctx, n.incarnation, c.member())
 }
 
@@ -343,8 +348,11 @@ func (c *Consumer) delist(ctx context.Context) error {
 // to it is down, until ctx ends; then the consumer is closed all the same, and
 // what was on its way is in doubt for its producers. The error joins ctx's and
 // the directory's, which hears later of the consumer's leaving if it could not
-// be reached.
+// be reached. A consumer whose promised producers have finished is just closed.
 func (c *Consumer) Drain(ctx context.Context) error {
+	if c.atEnd.Load() {
+		return c.Close()
+	}
 	err := c.delist(ctx)
 	c.meet(ctx)
 	c.mu.Lock()
@@ -366,26 +374,25 @@ func (c *Consumer) Drain(ctx context.Context) error {
 }
 
 // meet opens the streams from all producers that may have seen the consumer in
-// the directory: those that were there before it was taken out. The watch may
-// be behind and know less; without the directory what it knows must do.
+// the directory: those that were there before it was taken out. The channel's
+// watch may be behind and know less, so it takes a fresh one; without the
+// directory what is known must do.
 func (c *Consumer) meet(ctx context.Context) {
 	ch := c.channel
-	dir := ch.node.dir
-	members, err := dir.Members(ctx, ch.name)
+	w, err := ch.node.dir.Watch(ctx, ch.name)
 	if err != nil {
 		return
 	}
-	for _, m := range members {
-		c.mu.Lock()
-		met := c.streams[m.Node] != nil
-		c.mu.Unlock()
-		if m.Role != directory.Producer || met {
-			continue
+	defer w.Close()
+	for {
+		e, err := w.Next(ctx)
+		if err != nil || e.Kind == directory.Synced {
+			return
 		}
-		if info, err := dir.Node(ctx, m.Node); err == nil {
-			ch.node.learn(info, false)
+		if e.Kind == directory.Added && e.Member.Role == directory.Producer {
+			ch.node.learn(e.Node, false)
+			ch.subscribe(c, e.Member.Node)
 		}
-		ch.subscribe(c, m.Node)
 	}
 }
 

@@ -34,6 +34,7 @@ type Node struct {
 	cancel      context.CancelFunc
 	wg          sync.WaitGroup
 	unfinished  atomic.Bool // a producer has left without telling its consumers
+	left        atomic.Bool // the directory was told that the node leaves
 
 	mu       sync.Mutex
 	peers    map[string]*peer
@@ -41,6 +42,7 @@ type Node struct {
 	selfIn   *link.Link // and the consumers'
 	channels map[string]*channel
 	greeting []*transport.Conn // that have said no hello yet, oldest first
+	draining bool              // no producer or consumer may be made
 	closed   bool
 }
 
@@ -143,21 +145,34 @@ func (n *Node) allChannels() []*channel {
 	return slices.Collect(maps.Values(n.channels))
 }
 
-// Drain lets every producer finish, waits until everything they sent is stored
-// by its consumers, and closes the node. It ends early when ctx does; the node
-// is closed then as well.
+// Drain takes the node out of service without loss, as for a restart, and closes
+// it:
+//
+//  1. It leaves the directory: nobody new sends to it. From now on Producer and
+//     Consumer return ErrClosed.
+//  2. Its consumers drain: they get what others have accepted for them. Their
+//     Receive must go on being called, and returns ErrEnd at last.
+//  3. Its producers finish, which makes their Send return ErrClosed, and all that
+//     they sent is stored by its consumers' nodes.
+//  4. It closes, and its peers hear that nothing is missing.
+//
+// Steps 2 and 3 wait for peers, also while the links to them are down. Drain ends
+// early when ctx does; the node is closed then as well, and the error says what
+// may not have been delivered. Other nodes go on: their SendKey and SendAll find
+// other consumers, and a Send that names one of this node's gets an
+// *UnknownConsumerError, its message not accepted.
 func (n *Node) Drain(ctx context.Context) error {
 	n.mu.Lock()
+	n.draining = true
 	channels := n.allChannels()
 	n.mu.Unlock()
-	var producers []*Producer
+	errs := []error{n.leave(ctx)}
+	errs = append(errs, n.drainConsumers(ctx, channels))
 	for _, ch := range channels {
-		producers = append(producers, ch.localProducers()...)
-	}
-	var errs []error
-	for _, p := range producers {
-		if err := p.Drain(ctx); err != nil && !errors.Is(err, ErrClosed) {
-			errs = append(errs, err)
+		for _, p := range ch.localProducers() {
+			if err := p.Drain(ctx); err != nil && !errors.Is(err, ErrClosed) {
+				errs = append(errs, err)
+			}
 		}
 	}
 	// Others were closed, and left their messages to the node.
@@ -170,6 +185,37 @@ func (n *Node) Drain(ctx context.Context) error {
 		}
 	}
 	return errors.Join(append(errs, n.Close())...)
+}
+
+// drainConsumers drains all consumers of the node at once.
+func (n *Node) drainConsumers(ctx context.Context, channels []*channel) error {
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	var errs []error
+	for _, ch := range channels {
+		for _, c := range ch.localConsumers() {
+			wg.Go(func() {
+				if err := c.Drain(ctx); err != nil && !errors.Is(err, ErrClosed) {
+					mu.Lock()
+					defer mu.Unlock()
+					errs = append(errs, err)
+				}
+			})
+		}
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// leave takes the node out of the directory, once.
+func (n *Node) leave(ctx context.Context) error {
+	if n.left.Swap(true) {
+		return nil
+	}
+	if err := n.dir.Leave(ctx, n.cfg.Name, n.incarnation); err != nil {
+		return fmt.Errorf("fabric: node %s leaves the directory: %w", n.cfg.Name, err)
+	}
+	return nil
 }
 
 // Close deregisters the node and ends its producers, consumers and links. What
@@ -197,7 +243,7 @@ func (n *Node) Close() error {
 
 	ctx, cancel := context.WithTimeout(context.Background(), leavePatience)
 	defer cancel()
-	err := n.dir.Leave(ctx, n.cfg.Name, n.incarnation)
+	err := n.leave(ctx)
 	n.cancel()
 	n.listener.Close()
 	for _, c := range consumers {
@@ -212,8 +258,5 @@ func (n *Node) Close() error {
 	if n.ownDir {
 		err = errors.Join(err, n.dir.Close())
 	}
-	if err != nil {
-		return fmt.Errorf("fabric: close node %s: %w", n.cfg.Name, err)
-	}
-	return nil
+	return err
 }

@@ -350,7 +350,7 @@ func (p *Producer) leave(ctx context.Context) error {
 	if !p.told.Load() {
 		ch.node.unfinished.Store(true)
 	}
-	if ch.node.ctx.Err() != nil {
+	if ch.node.ctx.Err() != nil || ch.node.left.Load() {
 		return nil
 	}
 	return ch.node.dir.Remove(ctx, ch.node.incarnation, p.member())

@@ -40,8 +40,8 @@ func New(own, peer string) *Peering { return &Peering{own: own, peer: peer} }
 func (p *Peering) Taken() bool { return p.taken }
 
 // Gone reports whether the peer's last life is over, or was given up, and no
-// other one has come.
-func (p *Peering) Gone() bool { return p.life != 0 && !p.bound }
+// other one is known of.
+func (p *Peering) Gone() bool { return p.life != 0 && !p.bound && p.listed <= p.life }
 
 // Life is the incarnation that had the last connection, 0 if none had one.
 func (p *Peering) Life() uint64 { return p.life }
