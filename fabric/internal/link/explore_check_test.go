@@ -35,9 +35,23 @@ func (s *smallStream) done() bool {
 			return false
 		}
 	}
-	handled := s.inside && s.next == s.taken || !s.inside && s.base == s.taken
 	v := s.out.View()
-	return handled && v.Acknowledged == v.Accepted.Messages && v.Consumed == v.Accepted && s.out.q == nil
+	return s.handled() && v.Acknowledged == v.Accepted.Messages && v.Consumed == v.Accepted && s.out.q == nil
+}
+
+// handled reports whether consumers have had all messages that there are to be,
+// but for those of the stalled stream.
+func (w *smallWorld) handled(stalled int) bool {
+	for i, s := range w.streams {
+		if i != stalled && !s.handled() {
+			return false
+		}
+	}
+	return true
+}
+
+func (s *smallStream) handled() bool {
+	return s.left == 0 && s.waiting == nil && (s.inside && s.next == s.taken || !s.inside && s.base == s.taken)
 }
 
 // check holds what must be true at every moment.

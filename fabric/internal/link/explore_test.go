@@ -15,7 +15,8 @@ import (
 // explorer visits the states of a small world breadth first, each once, and
 // checks them all: at every step the promises in explore_check_test.go; and from
 // every state the fair actions must lead to the end, also while the consumer of
-// any one stream stalls.
+// any one stream stalls. Time is only for what is told of messages that have
+// arrived: none waits for a tick.
 //
 // Of a state it keeps a hash, and the action that led there from the one before.
 // The state itself is made anew by doing these actions from the begin.
@@ -252,8 +253,11 @@ func (k *walker) expand(state uint32) (e expansion) {
 	for choice := range k.x.onward {
 		fair := -1
 		if !w.done(choice - 1) {
-			a, _ := w.fair(choice - 1)
+			a, immediate := w.fair(choice - 1)
 			fair = slices.Index(k.actions, a)
+			if !immediate && !w.handled(choice-1) {
+				return expansion{err: fmt.Errorf("messages wait for time to pass%s", stalls(choice)), last: a}
+			}
 		}
 		e.fair = append(e.fair, fair)
 	}
