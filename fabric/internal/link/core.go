@@ -229,8 +229,13 @@ func (c *core) depart(s *SendStream) {
 
 // departed ends s if its consumer is leaving and has everything.
 func (c *core) departed(s *SendStream) {
-	if s.flags&(sendBound|sendLeaving|sendRewind|sendReset) != sendBound|sendLeaving || s.acked < s.flow.Accepted.Messages &&
-		!(planted.Is(planted.DrainForgetsTheRoad) && !s.flow.Backlog()) {
+	if s.flags&(sendBound|sendLeaving|sendRewind|sendReset) != sendBound|sendLeaving {
+		return
+	}
+	if s.acked < s.flow.Accepted.Messages && !(planted.Is(planted.DrainForgetsTheRoad) && !s.flow.Backlog()) {
+		if !s.flow.Backlog() {
+			c.mention(s, wire.BacklogAsk)
+		}
 		return
 	}
 	c.ended.add(s)
@@ -447,7 +452,7 @@ func (c *core) serve(s *SendStream, b *batch) {
 			s.flags |= sendAnnounced
 			c.mention(s, wire.BacklogBlocked)
 		}
-		if !s.flow.Backlog() && c.flushing(s) {
+		if !s.flow.Backlog() && (s.flags&sendLeaving != 0 || c.flushing(s)) {
 			c.mention(s, wire.BacklogAsk) // behind the last message
 		}
 		if !progress || !s.flow.Backlog() {
