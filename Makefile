@@ -13,7 +13,7 @@ TRACE       ?=
 STATICCHECK ?= honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test race integration bench bench-peers fuzz sim explore lint check clean
+.PHONY: help demo build test race integration bench bench-peers fuzz sim sim-bugs explore lint check clean
 
 help:
 	@echo 'Targets:'
