@@ -86,7 +86,7 @@ func (r *Receiver) Consume(mark Mark, budget *Budget, messages, bytes int, until
 	r.Extend(mark)
 	return r.Consumed.Bytes-r.told.Bytes >= max(r.window/4, 1) ||
 		r.Consumed.Messages-r.told.Messages >= max(mark.Messages/4, 1) ||
-		r.Consumed.Messages >= until
+		r.Consumed.Messages >= until && !planted.Is(planted.SettleToldLate)
 }
 
 // Untold reports whether consumption went on since it was last told.

@@ -155,7 +155,7 @@ func (c *core) record(rec *wire.Record, from Retainer) error {
 	case wire.KindOpen:
 		return c.open(rec)
 	case wire.KindPing:
-		c.pong, c.nonce = true, rec.Nonce
+		c.pong, c.nonce = !planted.Is(planted.PongForgotten), rec.Nonce
 		return nil
 	case wire.KindPong:
 		return nil
@@ -231,7 +231,7 @@ func (c *core) back(rec *wire.Record) error {
 		return c.violation("%s record of stream %d, which was never opened", rec.Kind, rec.Stream)
 	}
 	s := c.out[rec.Stream]
-	if s == nil || s.failure != nil {
+	if s == nil || s.failure != nil && (s.flags&sendReset != 0 || !planted.Is(planted.CreditAfterClose)) {
 		c.stats.Late++
 		return nil
 	}

@@ -507,7 +507,7 @@ func (c *core) tick() {
 // that they have as soon as there is a connection; producer's ends that they
 // have not opened again long after that were given up while there was none.
 func (c *core) alive() {
-	if c.uptime++; c.uptime != c.cfg.ResumeTicks {
+	if c.uptime++; c.uptime != c.cfg.ResumeTicks || planted.Is(planted.GivenUpAlone) {
 		return
 	}
 	c.failAll(func(s *SendStream) error {

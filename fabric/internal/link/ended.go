@@ -1,5 +1,7 @@
 package link
 
+import "github.com/zfab/zfab/fabric/internal/planted"
+
 // ends is the instances of streams that have ended lately at the producer's
 // end. The reset that says so may be lost with its connection; then the
 // consumer's end opens the stream again on the next one, and is told once more,
@@ -38,5 +40,5 @@ func (e *ends) add(s *SendStream) {
 // has reports whether the stream has ended, or one that came after it.
 func (e *ends) has(channel string, index uint32, instance uint64) bool {
 	last, ok := e.last[endKey{channel, index}]
-	return ok && instance <= last
+	return ok && instance <= last && !planted.Is(planted.EndForgotten)
 }

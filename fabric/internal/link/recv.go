@@ -227,7 +227,7 @@ func (c *core) backlog(r *RecvStream, g *wire.Backlog) error {
 		if g.Flags&wire.BacklogBlocked != 0 {
 			end = r.flow.Received.Messages
 		}
-		if r.flags&recvWaiting != 0 {
+		if r.flags&recvWaiting != 0 && !planted.Is(planted.WaitingHidesBlocked) {
 			end = min(end, r.waitEnd) // which is not told yet, and still waited for
 		}
 		r.flags |= recvWaiting

@@ -490,7 +490,8 @@ func (s *SendStream) turn(w *waiter, again bool, body []byte, c *chunk) (sent bo
 func (s *SendStream) endWait(w *waiter, waited time.Duration) {
 	l := s.link
 	s.blocked += waited.Nanoseconds()
-	if s.failure == nil && !planted.Is(planted.WaiterForgotten) {
+	if s.failure == nil && !planted.Is(planted.WaiterForgotten) &&
+		(!planted.Is(planted.SecondWaiterSilent) || s.waiters != nil && s.flow.Admits(s.mark(), s.waiters.size)) {
 		l.core.admit(s)
 	}
 	wake := l.rouse()

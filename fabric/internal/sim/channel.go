@@ -132,14 +132,19 @@ func (n *node) removed(m member) {
 func (n *node) opened(l *link.Link, s *link.SendStream) {
 	h := n.w.hostOf(l.Peer())
 	p := n.peers[h.index]
-	n.ledgerOf(p, s).meet()
+	g := n.ledgerOf(p, s)
+	g.meet()
+	if !s.Open() || n.leaving {
+		return // it has ended, or is leaving, since
+	}
 	ch := n.channelOf(s.Channel())
 	_, t := ch.target(h, s.Index())
 	if t == nil {
 		t = ch.addTarget(h, s.Index())
 	}
-	if (t.stream == nil || t.stream.s != s) && ch.producing() {
-		t.stream = n.ledgerOf(p, l.Stream(ch.plan.name, s.Index(), ch.plan.mark))
+	if t.stream != g && ch.producing() {
+		s.SetMark(ch.plan.mark)
+		t.stream = g
 	}
 }
 
@@ -159,10 +164,10 @@ func (n *node) failed(l *link.Link, s *link.SendStream) {
 		return
 	}
 	t.stream = nil
-	if t.listed && !leaving {
+	if t.listed && !s.Left() {
 		ch.reach(t) // it may come again, and begins anew
 	} else {
-		ch.dropTarget(i)
+		ch.dropTarget(i) // who takes its place opens a stream by itself
 	}
 }
 
@@ -173,9 +178,7 @@ func (n *node) ended(l *link.Link, r *link.RecvStream) {
 	h := n.w.hostOf(l.Peer())
 	k.over = true
 	c := k.consumer
-	if c.streams[h.index] == k {
-		c.streams[h.index] = nil
-	}
+	c.over(h, k)
 	if c.ch.sources[h.index] > 0 && !n.leaving {
 		c.subscribe(h)
 	}

@@ -111,6 +111,25 @@ func (p *peer) checkRecv(k *intake) {
 	}
 }
 
+// checkSilence looks whether the peer was given up for a reason.
+func (e *end) checkSilence() {
+	w, ticks := e.w, e.node.ticks-e.heard
+	switch {
+	case ticks < w.plan.deadTicks:
+		w.fail("%s is given up after %d ticks of silence", e, ticks)
+	case e.other.peer == nil || w.now-e.other.peer.since < w.plan.interval:
+		// It has only just begun to answer.
+	case e.shaken || e.other.closed || w.faulty(e.node) || w.faulty(e.other.node) || w.net.holed(e):
+	default:
+		w.fail("%s is given up, and nothing kept the peer from being heard", e)
+	}
+}
+
+// faulty reports whether a node was stopped or its clock went wrong, not long ago.
+func (w *world) faulty(n *node) bool {
+	return n.gone || n.paused || n.leaving || n.shaken > w.now-2*w.silence() && n.shaken > 0
+}
+
 // checkBudget holds what a node has lent against the windows of its streams.
 func (n *node) checkBudget() {
 	var windows, floors uint64

@@ -123,6 +123,7 @@ func (c *consumer) receive() bool {
 	case kind == link.Lost && k == nil: // a nudge
 	case kind == link.Lost:
 		k.lost(err)
+		c.over(k.peer.host, k)
 		if c.draining {
 			c.drained()
 		}
@@ -199,7 +200,40 @@ func (c *consumer) drain() {
 	c.wake()
 	c.drained()
 	// Its context may end first.
-	n.after(n.w.dice.span(time.Second, 3*n.w.plan.window), c.close)
+	n.after(n.w.dice.span(time.Second, 3*n.w.plan.window), func() {
+		if !n.w.settling || c.stalled || !c.meets() {
+			c.close()
+		}
+	})
+}
+
+// over takes a stream that has ended out of the consumer's. One that drains asks
+// the node once more, until nothing comes: another stream may have taken the
+// place of one that was leaving.
+func (c *consumer) over(h *host, k *intake) {
+	if c.streams[h.index] != k {
+		return
+	}
+	c.streams[h.index] = nil
+	if !c.draining || c.closed || k.peer.peering.Gone() || k.asked && k.r.Received() == 0 {
+		return
+	}
+	next := c.node.intakeOf(k.peer, c, k.r.Again())
+	next.draining, next.asked = true, true
+	next.r.Drain()
+	c.streams[h.index] = next
+	k.peer.touched()
+}
+
+// meets reports whether every node whose streams have not ended yet can be
+// reached: then the draining will end.
+func (c *consumer) meets() bool {
+	for h, k := range c.streams {
+		if k != nil && !c.node.w.joined(c.node, c.node.w.hosts[h].node) {
+			return false
+		}
+	}
+	return true
 }
 
 // drained closes the consumer when all its streams have ended.

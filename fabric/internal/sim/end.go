@@ -28,6 +28,8 @@ type end struct {
 	writing *link.Outgoing // what the writer is just writing
 	pumping bool           // the writer's next step is scheduled
 	repeat  repeater
+	heard   int  // the node's ticks when something was read last
+	shaken  bool // a fault of this connection may have made it silent
 }
 
 // Sizes of the real transport.
@@ -94,6 +96,7 @@ func (e *end) begin(p []byte, n int) (dst []byte) {
 			return
 		}
 		e.w.logPacket(e.other.node, e.node, "reads", p)
+		e.heard = e.node.ticks
 		e.peer.drv.Placed()
 		e.peer.touched()
 		e.read()
@@ -105,6 +108,7 @@ func (e *end) begin(p []byte, n int) (dst []byte) {
 func (e *end) packet(p []byte) {
 	w := e.w
 	w.counts.add(packets, 1)
+	e.heard = e.node.ticks
 	w.logPacket(e.other.node, e.node, "reads", p)
 	b := newBuffer(w.dice, p)
 	peer := e.peer
@@ -149,12 +153,12 @@ func (e *end) wrote() {
 		return
 	}
 	e.writing = nil
-	list := o.Packets()
+	w, list := e.w, o.Packets()
 	o.Done()
-	e.w.inspect(e, list)
+	data := w.inspect(e, list)
 	for _, p := range list {
-		if e.w.plan.repeats {
-			for _, q := range e.repeat.again(e.w.dice, p) {
+		if w.plan.repeats {
+			for _, q := range e.repeat.again(w.dice, p) {
 				e.write(q)
 			}
 		} else {
@@ -164,6 +168,9 @@ func (e *end) wrote() {
 	if o.Bye {
 		e.closeWith("bye is said", nil)
 		return
+	}
+	if data {
+		w.aimed(e)
 	}
 	e.poke()
 }

@@ -65,28 +65,45 @@ func (w *world) scheduleFaults() {
 		if w.settling {
 			return
 		}
-		draw := w.dice.IntN(sum)
-		for f, weight := range w.plan.faults {
-			if draw -= weight; draw < 0 {
-				w.strike(fault(f))
-				break
-			}
+		f, draw := fault(0), w.dice.IntN(sum)
+		for draw -= w.plan.faults[f]; draw >= 0; draw -= w.plan.faults[f] {
+			f++
+		}
+		if w.dice.percent(50) {
+			w.aims = append(w.aims, f)
+		} else if n := w.someNode(); n != nil {
+			w.strike(f, n, w.someConn(nil))
 		}
 		w.at(w.now+w.dice.span(0, 2*w.plan.faultWait), nil, next)
 	}
 	w.at(w.dice.span(0, 2*w.plan.faultWait), nil, next)
 }
 
-// strike lets a fault happen to someone.
-func (w *world) strike(f fault) {
-	n := w.someNode()
-	if n == nil {
+// aimed lets a fault that is aimed happen to an end that has just written
+// messages, or to the other one, before they have arrived.
+func (w *world) aimed(e *end) {
+	if len(w.aims) == 0 || w.settling || w.dice.percent(50) {
 		return
 	}
+	f := w.aims[0]
+	w.aims = w.aims[1:]
+	n := e.node
+	if f != faultFinish && (f == faultStall || f == faultClose || f == faultDrain || w.dice.percent(50)) {
+		n = e.other.node
+	}
+	w.at(w.now+w.dice.span(0, w.net.lag[1]), nil, func() {
+		if !n.gone && !n.leaving && !w.settling {
+			w.strike(f, n, e.conn)
+		}
+	})
+}
+
+// strike lets a fault happen to a node or a connection.
+func (w *world) strike(f fault, n *node, c *conn) {
 	hit := false
 	switch f {
 	case faultCut, faultHalfOpen, faultSlow:
-		if c := w.someConn(nil); c != nil {
+		if c != nil && !c.ends[0].closed && !c.ends[1].closed {
 			hit = w.strikeConn(c, f)
 		}
 	case faultHole, faultBlackHole:
@@ -106,12 +123,14 @@ func (w *world) strike(f fault) {
 	case faultBurst:
 		ticks := w.dice.from(2, w.plan.deadTicks+2)
 		w.log(n, "has its clock tick %d times at once", ticks)
+		n.shake(n.w.plan.wakeTime)
 		for range ticks {
 			n.after(n.soon(), n.beat)
 		}
 		hit = n.traffic()
 	case faultSkip:
 		n.skip = w.dice.span(0, 3*w.silence())
+		n.shake(n.skip + w.plan.interval)
 		w.log(n, "has its clock stand still for %v", n.skip)
 		hit = n.traffic()
 	case faultStall, faultClose, faultDrain:
@@ -227,6 +246,7 @@ func (w *world) strikeConn(c *conn, f fault) (hit bool) {
 		late := w.now + w.dice.span(0, 2*w.silence())
 		for i := range b.other.out.queue {
 			b.other.out.queue[i].due = max(b.other.out.queue[i].due, late)
+			a.shaken, b.shaken = true, true
 		}
 		if w.dice.percent(70) && !a.closed && a.peer != nil {
 			a.node.after(a.node.soon(), func() {
@@ -278,7 +298,11 @@ func (w *world) strikeLife(n *node, f fault) (hit bool) {
 	}
 	switch f {
 	case faultLeave:
-		n.leave()
+		if w.dice.percent(50) {
+			n.leave()
+		} else {
+			n.close()
+		}
 		return hit
 	case faultZombie:
 		if !n.paused {

@@ -74,6 +74,7 @@ type intake struct {
 	gotBytes uint64
 	largest  uint64 // message in bytes
 
+	asked    bool // began while the consumer drains
 	given    bool // the consumer has given it up
 	draining bool
 	over     bool // the core has ended it
@@ -216,6 +217,9 @@ func (g *ledger) failed(leaving bool) {
 	if lost.Accepted != uint64(len(g.entries)) {
 		w.fail("%s: %d messages were accepted, and the error says %d", g, len(g.entries), lost.Accepted)
 	}
+	if lost.Left && lost.Acknowledged != lost.Accepted {
+		w.fail("%s: its consumer has left in order, and %d of %d messages are acknowledged", g, lost.Acknowledged, lost.Accepted)
+	}
 	if lost.Acknowledged > 0 {
 		if g.pair == nil {
 			w.fail("%s: %d messages are acknowledged by nobody", g, lost.Acknowledged)
@@ -242,7 +246,7 @@ func (g *ledger) checkReason(err error) {
 	case g.delisted:
 	case g.pair != nil:
 		k := g.pair.intake
-		if k.given || k.draining || k.consumer.node.gone || k.consumer.node.leaving || k.peer.excused >= g.made {
+		if k.given || k.draining || k.consumer.node.gone || k.consumer.node.leaving || k.peer.excused >= min(g.made, k.made) {
 			return
 		}
 		w.fail("%s is lost without a reason: %v", g, err)
@@ -326,15 +330,26 @@ func (k *intake) lost(err error) {
 	if lost.Acknowledged != uint64(k.got) {
 		w.fail("%s has got %d messages, and its end says %d", k, k.got, lost.Acknowledged)
 	}
-	if k.peer.excused >= k.made || k.draining {
+	if k.peer.excused >= k.made || k.draining && !k.complete() {
 		return
 	}
 	for _, g := range k.pair.ledgers {
-		if g.delisted || g.peer.node.gone || g.peer.node.leaving || g.peer.excused >= g.made {
+		if g.delisted || g.peer.node.gone || g.peer.node.leaving || g.peer.excused >= min(g.made, k.made) {
 			return
 		}
 	}
 	w.fail("%s is lost without a reason: %v", k, err)
+}
+
+// complete reports whether everything was handled that was accepted, and the
+// producer's end knows.
+func (k *intake) complete() bool {
+	for _, g := range k.pair.ledgers {
+		if k.got == len(g.entries) && g.ended && g.s.View().Acknowledged == uint64(k.got) {
+			return true
+		}
+	}
+	return false
 }
 
 // checkComplete makes sure that an orderly end is behind the last message.

@@ -120,14 +120,25 @@ func (w *world) unfinished() string {
 		if h.node.word > w.now || h.node.coming > 0 {
 			return h.node.String() + " has not heard of all, or does not have all that it will have"
 		}
+		for _, c := range h.node.consumers {
+			if c.draining && !c.stalled && c.meets() {
+				return h.node.String() + " has a consumer that drains"
+			}
+		}
 		for _, p := range h.node.producers {
 			if !p.left {
 				return h.node.String() + " has a producer that has not finished"
 			}
 		}
 		for _, p := range h.node.peers {
-			if p != nil && p.end == nil && p.needs() && w.joined(h.node, p.host.node) {
+			if p == nil || !w.joined(h.node, p.host.node) {
+				continue
+			}
+			if p.end == nil && p.needs() {
 				return h.node.String() + " has no link with " + p.host.name
+			}
+			if p.end != nil && (p.end.other.peer == nil || p.end.other.closed) {
+				return h.node.String() + " has a link that " + p.host.name + " does not have"
 			}
 		}
 	}
@@ -176,7 +187,9 @@ func (g *ledger) unfinished() string {
 	return ""
 }
 
-// consumes reports whether the consumer of g is there, and can be reached.
+// consumes reports whether the consumer of g is there, can be reached, and looks
+// for the producers of g: the directory names some of them. What producers have
+// left behind that have finished waits for a consumer that asks for it.
 func (w *world) consumes(g *ledger) bool {
 	to := g.peer.host.node
 	if !w.joined(g.peer.node, to) || !w.dir.produces(g.peer.node, g.s.Channel()) {
@@ -280,15 +293,15 @@ func (w *world) stalls() bool {
 
 // inspect looks at what a node writes: control passes before data, and in the
 // quiet there is none.
-func (w *world) inspect(e *end, list [][]byte) {
+// It reports whether there are messages.
+func (w *world) inspect(e *end, list [][]byte) (data bool) {
 	var rec wire.Record
-	data := false
 	for _, p := range list {
 		for rest := p; len(rest) > 0; {
 			next, err := wire.Next(rest, 0, &rec)
 			if err != nil {
 				w.fail("%s writes a bad packet: %v", e.node, err)
-				return
+				return data
 			}
 			rest = next
 			switch rec.Kind {
@@ -308,6 +321,7 @@ func (w *world) inspect(e *end, list [][]byte) {
 			}
 		}
 	}
+	return data
 }
 
 // judged counts the verdicts on connections.

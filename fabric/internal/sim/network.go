@@ -9,9 +9,10 @@ import (
 // their bytes disappear from sight.
 type network struct {
 	w     *world
-	conns []*conn          // that are not over
-	holes map[[2]int]bool  // from host, to host: nothing passes
-	lag   [2]time.Duration // the range of a packet's way
+	conns []*conn                  // that are not over
+	dug   map[[2]int]time.Duration // when a hole was there last
+	holes map[[2]int]bool          // from host, to host: nothing passes
+	lag   [2]time.Duration         // the range of a packet's way
 	made  int
 }
 
@@ -74,12 +75,27 @@ func (t *network) passes(from, to int) bool { return !t.holes[[2]int{from, to}] 
 func (t *network) dig(from, to int) { t.holes[[2]int{from, to}] = true }
 
 func (t *network) fill(from, to int) {
+	if t.holes[[2]int{from, to}] {
+		t.dug[[2]int{from, to}] = t.w.now
+	}
 	delete(t.holes, [2]int{from, to})
 	for _, c := range t.conns {
 		for _, e := range c.ends {
 			e.out.arm()
 		}
 	}
+}
+
+// holed reports whether there is a hole on the way to an end or from it, or was
+// not long ago.
+func (t *network) holed(e *end) bool {
+	a, b := e.node.host.index, e.other.node.host.index
+	for _, way := range [][2]int{{a, b}, {b, a}} {
+		if at, ok := t.dug[way]; t.holes[way] || ok && at > t.w.now-2*t.w.silence() {
+			return true
+		}
+	}
+	return false
 }
 
 // write puts a packet on its way.
@@ -146,6 +162,7 @@ func (p *pipe) lose(told bool) (lost int) {
 		return 0
 	}
 	p.broken = true
+	p.from.shaken, p.to.shaken = true, true
 	keep := 0
 	if p.bytes > 0 {
 		keep = p.from.w.dice.IntN(p.bytes + 1)

@@ -40,6 +40,7 @@ type node struct {
 	deferred []func() // what happens when it goes on
 	ticks    int
 	skip     time.Duration // before the next tick
+	shaken   time.Duration // when it was stopped, or its clock went wrong, last
 	leaving  bool
 	outdated time.Duration // when another life took the name; never if none has
 
@@ -121,7 +122,11 @@ func (n *node) beat() {
 		}
 		if p.drv.Tick() {
 			w.counts.add(silences, 1)
+			p.end.checkSilence()
 			p.end.close("nothing was heard of the peer")
+		}
+		if p.end != nil && n.ticks-p.end.heard > w.plan.deadTicks+1 {
+			w.fail("%s has heard nothing of %s for %d ticks, and does not give it up", n, p.life, n.ticks-p.end.heard)
 		}
 		p.touched()
 	}
@@ -143,8 +148,12 @@ func (n *node) hello(connection uint64) []byte {
 // pause stops all that the node does.
 func (n *node) pause() { n.paused = true }
 
+// shake notes that the node does not keep time from now on.
+func (n *node) shake(wait time.Duration) { n.shaken = max(n.shaken, n.w.now+wait) }
+
 func (n *node) resume() {
 	n.paused = false
+	n.shake(0)
 	list := n.deferred
 	n.deferred = nil
 	for _, do := range list {

@@ -226,8 +226,7 @@ func (p *peer) install(e *end, v peering.Verdict, answer bool, done func(failed 
 		e.say(n.hello(v.Connection))
 	}
 	n.after(n.soon(), func() {
-		up := p.peering.Up()
-		if e.closed || n.leaving || !up {
+		if n.leaving || !p.peering.Up() {
 			e.close("it was overtaken")
 			p.free()
 			done(true)
@@ -237,10 +236,15 @@ func (p *peer) install(e *end, v peering.Verdict, answer bool, done func(failed 
 		e.peer, p.end, p.life, p.since = p, e, e.other.node, n.w.now
 		n.w.log(n, "has a link with %s on %s, number %d", p.life, e.conn, v.Connection)
 		n.w.counts.add(links, 1)
+		e.heard = n.ticks
 		p.drv.Bind(maxMessage)
 		p.touched()
-		e.read()
 		done(false)
+		if e.closed { // meanwhile
+			p.ended(e, nil)
+		} else {
+			e.read()
+		}
 	})
 }
 

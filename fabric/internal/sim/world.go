@@ -48,7 +48,8 @@ type world struct {
 	moved    time.Duration // when a message was accepted or handled last
 	sent     int           // bytes of messages
 	pad      []byte
-	said     said // in the quiet at the end
+	said     said    // in the quiet at the end
+	aims     []fault // that wait for messages to be under way
 
 	trace   io.Writer
 	failure error
@@ -61,7 +62,7 @@ func newWorld(seed uint64, trace io.Writer) *world {
 		broken: make(map[[2]int]bool), pairs: make(map[pairKey]*pairing),
 	}
 	w.plan = newPlan(w.dice)
-	w.net = network{w: w, holes: make(map[[2]int]bool), lag: w.plan.lag}
+	w.net = network{w: w, holes: make(map[[2]int]bool), dug: make(map[[2]int]time.Duration), lag: w.plan.lag}
 	w.dir = directory{w: w, last: make([]uint64, w.plan.hosts)}
 	for i := range w.plan.hosts {
 		w.hosts = append(w.hosts, &host{index: i, name: fmt.Sprintf("n%d", i+1)})
