@@ -11,9 +11,10 @@ FROM        ?= 1
 SEED        ?=
 TRACE       ?=
 STATICCHECK ?= honnef.co/go/tools/cmd/staticcheck@v0.8.2
+SOAK        ?= cuts blackhole delay-rate cut-per-second cuts-campaign kill-campaign pause-campaign
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test race integration bench bench-peers fuzz sim sim-bugs explore lint check clean
+.PHONY: help demo build test race integration bench bench-peers soak fuzz sim sim-bugs explore lint check clean
 
 help:
 	@echo 'Targets:'
@@ -41,6 +42,11 @@ bench: ## benchmarks of the packages, with allocations
 
 bench-peers: build ## throughput and round trip beside libzmq, NATS, yamux and others (about 3 minutes)
 	cd integration && $(GO) run ./peers
+
+soak: build ## faults in real processes: 3,000 cuts, 100 kills, 100 pauses, black holes (about 10 minutes)
+	@set -e; for run in $(SOAK); do \
+		bin/zfab run --runner process --timeout 6m testdata/topologies/$$run.yaml; \
+	done
 
 fuzz: ## every fuzz target for FUZZTIME
 	@set -e; for pkg in $$($(GO) list $(PKGS)); do \

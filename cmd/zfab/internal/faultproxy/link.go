@@ -92,23 +92,22 @@ func (l *Link) Cut(ctx context.Context, d Direction, bytes int, patience time.Du
 	if ctx.Err() != nil {
 		return false
 	}
-	l.awaitSent()
+	l.awaitSent(d)
 	before()
 	return l.reset()
 }
 
-// sendPatience is how long a cut waits for the kernels to deliver what was
-// written before it.
-const sendPatience = 50 * time.Millisecond
+// sendPatience is how long a cut waits for the kernel to deliver the bytes before
+// it. It is short, since a link that is full has others behind them.
+const sendPatience = 20 * time.Millisecond
 
-func (l *Link) awaitSent() {
+// awaitSent waits until what was written in direction d has been taken.
+func (l *Link) awaitSent(d Direction) {
 	l.mu.Lock()
 	conns := slices.Collect(maps.Keys(l.conns))
 	l.mu.Unlock()
 	for _, c := range conns {
-		for _, end := range c.ends {
-			awaitSent(end, sendPatience)
-		}
+		awaitSent(c.ends[1-d], sendPatience)
 	}
 }
 

@@ -12,8 +12,9 @@ import (
 // until delivery went on. (A stall is one of a worker; see Stall.)
 type Faults struct {
 	FaultCounts
-	// ThroughputRatio is the run's throughput, to that of the same run without
-	// faults beside it.
+	// ThroughputRatio is how many messages went from one node to another per
+	// second while faults came, to that in the times between the faults; absent
+	// where the file leaves no time between two.
 	ThroughputRatio *float64 `json:"throughput_ratio,omitempty"`
 	Items           []Fault  `json:"items"` // by the file's order
 }
@@ -118,7 +119,7 @@ func (r *Report) writeFaults(w io.Writer) {
 		f.write(w, "all")
 	}
 	if f.ThroughputRatio != nil {
-		fmt.Fprintf(w, "throughput\t%.3f of the run without faults\n", *f.ThroughputRatio)
+		fmt.Fprintf(w, "from node to node\t%.3f of the times between\n", *f.ThroughputRatio)
 	}
 	fmt.Fprintln(w)
 }

@@ -40,6 +40,7 @@ func TestFaultsOfLinks(t *testing.T) {
 		"rate":      {"{at: 300ms, for: 500ms, rate: n1-n2, bytes_per_second: 64KiB}", 1, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			r := runEmbedded(t, breaking(c.faults), PlantNothing)
 			if !r.Passed {
 				t.Errorf("%s: %+v, %v, %v", r.Outcome, r.Messages, r.Problems, r.Doubts)

@@ -37,11 +37,6 @@ func judge(runs []*oneRun, kind Kind) *report.Report {
 	}
 	judgeStalls(runs, r)
 	judgeFaults(main, r)
-	if len(runs) > 1 {
-		beside := &report.Report{}
-		judgeChannels(runs[1], beside)
-		compareThroughput(r.Throughput, beside.Throughput, r.Faults)
-	}
 	for _, e := range main.topology.Expect {
 		r.Expectations = append(r.Expectations, e.Judge(r))
 	}

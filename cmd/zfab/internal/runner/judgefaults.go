@@ -3,6 +3,7 @@ package runner
 import (
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/zfab/zfab/cmd/zfab/internal/report"
 	"github.com/zfab/zfab/cmd/zfab/internal/topology"
@@ -34,6 +35,7 @@ func judgeFaults(run *oneRun, r *report.Report) {
 		return
 	}
 	f.FaultCounts = report.CountFaults(all)
+	f.ThroughputRatio = throughputRatio(run)
 	r.Faults = f
 }
 
@@ -72,11 +74,73 @@ func faultDoubts(f topology.Fault, c report.FaultCounts) (doubts []string) {
 	return doubts
 }
 
-// compareThroughput is for a run with another one beside it.
-func compareThroughput(with, without report.Throughput, f *report.Faults) {
-	if f == nil || without.MessagesPerSecond <= 0 {
-		return
+// A stretch is a part of the run with what went from node to node meanwhile.
+type stretch struct {
+	from, to     time.Duration
+	begin, ended uint64 // messages that had come from other nodes
+}
+
+// throughputRatio compares what went from node to node while faults came with
+// what did between them, if there is a time between two. What goes on inside a
+// node does not count: a producer that cannot reach a peer sends the more to the
+// consumers at its own node. Times before the first fault and after the last one
+// do not, either: there the load begins and ends. So faults that come and go by
+// turns are compared with the same machine a moment later, whatever else that is
+// busy with.
+func throughputRatio(run *oneRun) *float64 {
+	var with, without, withSeconds, withoutSeconds float64
+	all := stretches(run)
+	for i, s := range all {
+		with += float64(s.ended - s.begin)
+		withSeconds += (s.to - s.from).Seconds()
+		if i > 0 {
+			without += float64(s.begin - all[i-1].ended)
+			withoutSeconds += (s.from - all[i-1].to).Seconds()
+		}
 	}
-	ratio := with.MessagesPerSecond / without.MessagesPerSecond
-	f.ThroughputRatio = &ratio
+	if withSeconds == 0 || without == 0 {
+		return nil
+	}
+	ratio := with / withSeconds / (without / withoutSeconds)
+	return &ratio
+}
+
+// stretches are the times in which faults came, in order and apart from each
+// other; none if one of them lasts longer than a load.
+func stretches(run *oneRun) (all []stretch) {
+	for i, f := range run.topology.Faults {
+		from, to, bounded := f.Window()
+		if f.Kind == topology.Stall {
+			continue
+		}
+		if !bounded || slices.ContainsFunc(run.topology.Loads, func(l topology.Load) bool { return l.Duration < to }) {
+			return nil
+		}
+		s := stretch{from: from, to: to}
+		for _, r := range run.results {
+			for _, k := range r.Consumers {
+				if i < len(k.Windows) {
+					s.begin += k.Windows[i][0]
+					s.ended += k.Windows[i][1]
+				}
+			}
+		}
+		all = append(all, s)
+	}
+	slices.SortFunc(all, func(a, b stretch) int { return int(a.from - b.from) })
+	return merge(all)
+}
+
+// merge makes one of stretches that touch each other.
+func merge(all []stretch) (apart []stretch) {
+	for _, s := range all {
+		if n := len(apart); n > 0 && s.from <= apart[n-1].to {
+			if s.to > apart[n-1].to {
+				apart[n-1].to, apart[n-1].ended = s.to, s.ended
+			}
+			continue
+		}
+		apart = append(apart, s)
+	}
+	return apart
 }

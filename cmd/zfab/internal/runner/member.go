@@ -69,7 +69,7 @@ func (m *member) openChannel(ctx context.Context, c topology.Channel) error {
 	for i, consumer := range exchange.Consumers() {
 		n := number(m.spec.Node, i, c.Consumers)
 		m.receivers = append(m.receivers, &receiver{
-			consumer: consumer, channel: c.Name, number: n, sources: sources,
+			consumer: consumer, node: m.node.Name(), channel: c.Name, number: n, sources: sources,
 			checker: check.NewChecker(uint32(n), len(sources)), latency: newLatency(),
 		})
 	}

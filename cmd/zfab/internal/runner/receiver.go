@@ -16,7 +16,8 @@ type receiver struct {
 	consumer interface {
 		Receive(context.Context) (fabric.Message, error)
 	}
-	open    bool // peers may go and come back
+	node    string // its own
+	open    bool   // peers may go and come back
 	channel string
 	number  int
 	sources map[fabric.Address]int // producers by address
@@ -32,6 +33,7 @@ type receiver struct {
 
 	// any goroutine's
 	received atomic.Uint64
+	abroad   atomic.Uint64        // those of other nodes
 	lost     atomic.Int64         // peers that Receive said are lost
 	gate     atomic.Pointer[gate] // set while the consumer must not read
 }
@@ -42,7 +44,7 @@ type gate struct{ open chan struct{} }
 // run checks messages until every producer has finished, or ctx ends.
 func (r *receiver) run(ctx context.Context) error {
 	defer func() { r.ended = r.clock.now() }()
-	last, source := fabric.Address{}, -1
+	last, source, abroad := fabric.Address{}, -1, false
 	for {
 		m, err := r.consumer.Receive(ctx)
 		if errors.Is(err, fabric.ErrEnd) {
@@ -57,7 +59,10 @@ func (r *receiver) run(ctx context.Context) error {
 			return err
 		}
 		if from := m.Source(); from != last || source < 0 {
-			last, source = from, r.source(from)
+			last, source, abroad = from, r.source(from), from.Node != r.node
+		}
+		if abroad {
+			r.abroad.Add(1)
 		}
 		if planned := r.check(source, m.Body); planned != 0 {
 			r.latency.record(r.clock.now() - time.Duration(planned))

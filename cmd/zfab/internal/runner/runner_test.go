@@ -99,7 +99,10 @@ func TestFollowingProgressEnds(t *testing.T) {
 
 func TestMomentsEndBeforeTheyBegin(t *testing.T) {
 	s := time.Second
-	got := moments([]topology.Fault{{At: 2 * s, For: s}, {At: s, For: s}, {At: s, For: 5 * s}})
+	stall := func(at, length time.Duration) topology.Fault {
+		return topology.Fault{Kind: topology.Stall, At: at, For: length, ForMost: length}
+	}
+	got := moments([]topology.Fault{stall(2*s, s), stall(s, s), stall(s, 5*s), {Kind: topology.Cut, At: s, Every: s}})
 	want := []moment{{s, 1, false}, {s, 2, false}, {2 * s, 1, true}, {2 * s, 0, false}, {3 * s, 0, true}, {6 * s, 2, true}}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("%v, want %v", got, want)
@@ -149,6 +152,30 @@ func TestPacerKeepsTheRate(t *testing.T) {
 	if want := []time.Duration{1, ms, 2 * ms, 3 * ms, 6 * ms, 7 * ms, 8 * ms, 9 * ms}; !reflect.DeepEqual(planned, want) {
 		t.Errorf("%v, want %v", planned, want)
 	}
+}
+
+// A later life begins where the time is, and does not make up for what another
+// one has sent.
+func TestPacerOfALaterLife(t *testing.T) {
+	p := newPacer(topology.Load{Rate: 1000, Size: 64}, clock{time.Now().Add(-time.Hour)})
+	p.begin()
+	if at, more := p.next(context.Background()); !more || at < time.Hour {
+		t.Errorf("the first message is due at %s, %v", at, more)
+	}
+	over := make(chan struct{})
+	close(over)
+	p.over = over
+	if at, more := p.next(context.Background()); more {
+		t.Errorf("a message is due at %s after the end", at)
+	}
+	p = newPacer(topology.Load{Size: 64}, clock{time.Now()}) // without a rate
+	p.over = over
+	for range 65 { // it looks once in 64
+		if _, more := p.next(context.Background()); !more {
+			return
+		}
+	}
+	t.Error("it does not end")
 }
 
 func TestDivideSharesAllMessages(t *testing.T) {

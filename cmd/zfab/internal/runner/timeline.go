@@ -20,7 +20,9 @@ type moment struct {
 func moments(faults []topology.Fault) []moment {
 	var all []moment
 	for i, f := range faults {
-		all = append(all, moment{f.At, i, false}, moment{f.At + f.For, i, true})
+		if from, to, bounded := f.Window(); bounded {
+			all = append(all, moment{from, i, false}, moment{to, i, true})
+		}
 	}
 	slices.SortStableFunc(all, func(a, b moment) int {
 		switch {
@@ -36,9 +38,10 @@ func moments(faults []topology.Fault) []moment {
 	return all
 }
 
-// A timeline applies faults to the workers of one node and counts, at the begin
-// and the end of each, what every consumer of the node has received: every node
-// does so at the same moments.
+// A timeline makes the workers of one node stall and counts, at the begin and the
+// end of every fault, what each consumer of the node has received: from other
+// nodes only, where the fault is one of links or processes. Every node does so at
+// the same moments.
 type timeline struct {
 	faults    []topology.Fault
 	receivers []*receiver
@@ -62,9 +65,10 @@ func (t *timeline) run(ctx context.Context) {
 	for _, m := range moments(t.faults) {
 		reached := t.clock.until(ctx, m.at)
 		t.count(m)
+		stall := t.faults[m.fault].Kind == topology.Stall
 		target := t.local(t.faults[m.fault].Consumer)
 		switch {
-		case target == nil:
+		case target == nil || !stall:
 		case m.ends && gates[m.fault] != nil:
 			target.gate.CompareAndSwap(gates[m.fault], nil)
 			close(gates[m.fault].open)
@@ -81,6 +85,10 @@ func (t *timeline) count(m moment) {
 		side = 1
 	}
 	for i, r := range t.receivers {
-		t.windows[i][m.fault][side] = r.received.Load()
+		count := &r.received
+		if t.faults[m.fault].Kind != topology.Stall {
+			count = &r.abroad
+		}
+		t.windows[i][m.fault][side] = count.Load()
 	}
 }

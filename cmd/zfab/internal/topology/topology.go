@@ -129,6 +129,20 @@ type Fault struct {
 // String is the fault as the file names it, like `cut n1-n2`.
 func (f Fault) String() string { return string(f.Kind) + " " + f.Target }
 
+// Window is the time from the first occurrence to the end of the last one; false
+// if only the end of the load says when that is.
+func (f Fault) Window() (from, to time.Duration, bounded bool) {
+	switch {
+	case f.Every == 0 && f.Kind != Delay && f.Kind != Rate, f.For > 0 && f.Every == 0:
+		return f.At, f.At + f.ForMost, true
+	case f.Until > 0:
+		return f.At, f.Until, true
+	case f.Times > 0:
+		return f.At, f.At + time.Duration(f.Times)*f.Every, true
+	}
+	return f.At, 0, false
+}
+
 // FaultKind names a fault as the file does.
 type FaultKind string
 

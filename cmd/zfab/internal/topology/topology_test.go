@@ -271,6 +271,27 @@ func TestParseFaults(t *testing.T) {
 	}
 }
 
+func TestFaultWindow(t *testing.T) {
+	const s = time.Second
+	for _, c := range []struct {
+		f       Fault
+		to      time.Duration
+		bounded bool
+	}{
+		{Fault{Kind: Stall, At: s, For: 2 * s, ForMost: 2 * s}, 3 * s, true},
+		{Fault{Kind: Cut, At: s}, s, true},
+		{Fault{Kind: Cut, At: s, Every: s, Times: 3}, 4 * s, true},
+		{Fault{Kind: Cut, At: s, Every: s, Until: 3 * s}, 3 * s, true},
+		{Fault{Kind: Cut, At: s, Every: s}, 0, false},
+		{Fault{Kind: Delay, At: s}, 0, false},
+		{Fault{Kind: Rate, At: s, For: s, ForMost: 2 * s}, 3 * s, true},
+	} {
+		if from, to, bounded := c.f.Window(); from != s || to != c.to || bounded != c.bounded {
+			t.Errorf("%+v: %s to %s, %v", c.f, from, to, bounded)
+		}
+	}
+}
+
 // A fault that a run cannot have is refused where the file names it.
 func TestRefuse(t *testing.T) {
 	got, err := Parse("good.yaml", []byte(good))
