@@ -77,10 +77,13 @@ var (
 const directoryPackage = "fabric/directory"
 
 var directoryCore = []string{"table.go", "lease.go", "holder.go", "channel.go", "feed.go", "view.go", "names.go",
-	"choose.go", "pool.go"}
+	"choose.go", "pool.go", "look.go"}
 
 // onlyImporter names the one package that may import a library.
-var onlyImporter = map[string]string{"github.com/go-zeromq/zmq4": "fabric/internal/transport"}
+var onlyImporter = map[string]string{
+	"github.com/go-zeromq/zmq4": "fabric/internal/transport",
+	"go.etcd.io/bbolt":          "cmd/zfab/internal/datadir",
+}
 
 // modules are all modules that programs which use fabric or patterns are
 // linked with, and why.

@@ -15,12 +15,20 @@ func (l wireMembers) EncodeMsgpack(e *msgpack.Encoder) error {
 		return err
 	}
 	for _, m := range l {
-		if err := errors.Join(e.EncodeArrayLen(4), e.EncodeString(m.Channel), e.EncodeUint(uint64(m.Role)),
-			e.EncodeString(m.Node), e.EncodeInt(int64(m.Index))); err != nil {
+		if err := errors.Join(e.EncodeArrayLen(4), encodeMember(e, m)); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// encodeMember writes a member's 4 elements, and reader.member reads them.
+func encodeMember(e *msgpack.Encoder, m Member) error {
+	return errors.Join(e.EncodeString(m.Channel), e.EncodeUint(uint64(m.Role)), e.EncodeString(m.Node), e.EncodeInt(int64(m.Index)))
+}
+
+func (r *reader) member() Member {
+	return Member{Channel: r.text(), Role: Role(r.number(math.MaxUint8)), Node: r.text(), Index: int(r.number(MaxIndex))}
 }
 
 func (l *wireMembers) DecodeMsgpack(d *msgpack.Decoder) error {
@@ -32,7 +40,7 @@ func (l *wireMembers) DecodeMsgpack(d *msgpack.Decoder) error {
 	for i := range *l {
 		r := reader{d: d}
 		r.tuple(4)
-		(*l)[i] = Member{Channel: r.text(), Role: Role(r.number(255)), Node: r.text(), Index: int(r.number(MaxIndex))}
+		(*l)[i] = r.member()
 		if r.err != nil {
 			return fmt.Errorf("member %d: %w", i, r.err)
 		}

@@ -15,11 +15,12 @@
 //
 // # Reading the source
 //
-// table.go is what a directory knows; lease.go how that ends. channel.go keeps each channel's recent changes, feed.go
-// reads them at a watcher's pace, view.go turns them into differences against what a watcher told before, holder.go is
-// what a connection's beginning and end mean. choose.go chooses one of several by a policy, pool.go keeps what a channel
-// has to choose from. None of these knows a clock, a lock or a socket: registry.go has the lock
-// and tells the time.
+// table.go is what a directory knows, look.go what it tells of that, lease.go how registrations end. channel.go keeps
+// each channel's recent changes, feed.go reads them at a watcher's pace, view.go turns them into differences against
+// what a watcher told before, holder.go is what a connection's beginning and end mean. choose.go chooses one of several
+// by a policy, pool.go keeps what a channel has to choose from. None of these knows a clock, a lock or a socket:
+// registry.go has the lock and tells the time. saved.go is what a table looks like in a Store, store.go how changes get
+// there.
 //
 // protocol.go is requests and replies, codec.go and wireerrors.go their bytes. server.go accepts, session.go serves one
 // connection, serve.go answers one request, served.go is what they do with a Registry. client.go is the Client,

@@ -12,10 +12,10 @@ import (
 
 // attach makes the client's holder live: at a connection's beginning. Nodes that it joined over an earlier one are
 // orphans until it joins them again.
-func (t *table) attach(id string) *holder {
+func (t *table) attach(id string, lasting bool) *holder {
 	h := t.holders[id]
 	if h == nil {
-		h = &holder{id: id, nodes: make(map[*node]struct{})}
+		h = &holder{id: id, lasting: lasting, nodes: make(map[*node]struct{})}
 		t.holders[id] = h
 	}
 	h.live = true

@@ -135,13 +135,12 @@ func (t *tombs) get(name string) tomb {
 	return tomb{}
 }
 
-// put adds a tomb. If one has to be forgotten for it, put returns that one's incarnation.
-func (t *tombs) put(b tomb) (forgotten uint64) {
+// put adds a tomb. If one has to be forgotten for it, put returns that one.
+func (t *tombs) put(b tomb) (forgotten tomb) {
 	t.delete(b.name)
 	if len(t.byName) >= maxTombs {
-		oldest := t.oldest.Front().Value.(tomb)
-		forgotten = oldest.incarnation
-		t.delete(oldest.name)
+		forgotten = t.oldest.Front().Value.(tomb)
+		t.delete(forgotten.name)
 	}
 	t.byName[b.name] = t.oldest.PushBack(b)
 	return forgotten

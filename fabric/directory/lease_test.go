@@ -25,7 +25,7 @@ func (t *table) pass(d time.Duration) {
 func tableWith(t *testing.T, names ...string) (*table, *holder, []uint64) {
 	t.Helper()
 	table := newTable(1, 1000, testLease)
-	h := table.attach("a")
+	h := table.attach("a", false)
 	var incarnations []uint64
 	for _, name := range names {
 		incarnation, err := table.join(h, infoOf(name, 0, "mem://"+name))
@@ -96,7 +96,7 @@ func TestTheSameLifeMayComeBackAfterItsLease(t *testing.T) {
 		t.Errorf("the same life: %d, %v", got, err)
 	}
 	table.pass(testLease)
-	if got, err := table.join(table.attach("b"), infoOf("n", 0, "mem://n")); got <= n || err != nil {
+	if got, err := table.join(table.attach("b", false), infoOf("n", 0, "mem://n")); got <= n || err != nil {
 		t.Errorf("a later life: %d, %v", got, err)
 	}
 	if _, err := table.join(h, infoOf("n", n, "mem://n")); !errors.Is(err, ErrStale) {
@@ -190,7 +190,7 @@ func TestWhileWarmingUpNobodyIsUnknown(t *testing.T) {
 	if d := table.status().Warming; d != 9*time.Second {
 		t.Errorf("status says %v", d)
 	}
-	if _, err := table.join(table.attach("a"), infoOf("n", 500, "")); err != nil {
+	if _, err := table.join(table.attach("a", false), infoOf("n", 500, "")); err != nil {
 		t.Errorf("registering again: %v", err)
 	}
 	if _, err := table.look("n"); err != nil {

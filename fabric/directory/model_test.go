@@ -27,6 +27,18 @@ type modelNode struct {
 
 func (m *model) live(n *modelNode) bool { return n.holder == "here" || m.conns[n.holder] == n.conn }
 
+// restart makes orphans of all nodes, each with a whole lease.
+func (m *model) restart() {
+	m.now = 0
+	clear(m.conns)
+	for _, n := range m.nodes {
+		if n.holder == "here" {
+			n.holder = "who was here"
+		}
+		n.conn, n.load, n.deadline = -1, 0, testLease
+	}
+}
+
 func (m *model) drop(name string, left bool) {
 	m.gone[name] = tomb{name: name, incarnation: m.nodes[name].info.Incarnation, left: left}
 	delete(m.nodes, name)

@@ -37,6 +37,7 @@ type world struct {
 	model     *model
 	holders   map[string]*holder
 	followers []*follower
+	store     map[string]string
 }
 
 // deed is one thing to do: who does it to which node, with which incarnation and members.
@@ -49,13 +50,14 @@ type deed struct {
 
 func runModel(t *testing.T, seed uint64) {
 	w := &world{
-		T: t, seed: seed, rng: rand.New(rand.NewPCG(seed, 0)),
+		T: t, seed: seed, rng: rand.New(rand.NewPCG(seed, 0)), store: map[string]string{},
 		table: newTable(seed, 1000, testLease),
 		model: &model{
 			nodes: map[string]*modelNode{}, gone: map[string]tomb{}, conns: map[string]int{}, given: map[string]uint64{},
 		},
 	}
 	w.holders = map[string]*holder{"here": w.table.here}
+	w.table.keeps = true
 	steps, sleepy := 1500, 1200
 	if seed%10 == 0 {
 		steps, sleepy = 30_000, 10_000 // histories overflow meanwhile
@@ -65,6 +67,7 @@ func runModel(t *testing.T, seed uint64) {
 	}
 	for step := range steps {
 		w.act()
+		w.keep()
 		for _, f := range w.followers {
 			if step%f.every == 0 {
 				w.follow(f)
@@ -123,12 +126,16 @@ func (w *world) deed() deed {
 // act does one thing.
 func (w *world) act() {
 	d := w.deed()
+	if w.rng.IntN(400) == 0 {
+		w.restart()
+		return
+	}
 	switch w.rng.IntN(24) {
 	case 0:
 		id := w.one("a", "b")
 		w.model.next++
 		w.model.conns[id] = w.model.next
-		w.holders[id] = w.table.attach(id)
+		w.holders[id] = w.table.attach(id, true)
 	case 1:
 		if id := w.one("a", "b"); w.model.conns[id] != 0 {
 			w.model.conns[id] = 0
@@ -152,6 +159,41 @@ func (w *world) act() {
 		w.model.pass(step)
 	default:
 		w.add(d)
+	}
+}
+
+// keep does what a journal does.
+func (w *world) keep() {
+	changes := []Change{}
+	for _, c := range w.table.noted() {
+		changes = append(changes, c.encode())
+	}
+	for _, c := range append(changes, w.table.mark().encode()) {
+		if c.Value == nil {
+			delete(w.store, string(c.Key))
+		} else {
+			w.store[string(c.Key)] = string(c.Value)
+		}
+	}
+}
+
+// restart has the table begin anew with what was kept.
+func (w *world) restart() {
+	var s saved
+	for key, value := range w.store {
+		if err := s.take([]byte(key), []byte(value)); err != nil {
+			w.fail("what was kept: %v", err)
+		}
+	}
+	w.table = newTable(w.table.epoch+1, 0, testLease)
+	if err := w.table.restore(&s); err != nil {
+		w.fail("what was kept: %v", err)
+	}
+	w.table.keeps = true
+	w.holders = map[string]*holder{"here": w.table.here}
+	w.model.restart()
+	for _, f := range w.followers {
+		f.feed = nil
 	}
 }
 

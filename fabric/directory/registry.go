@@ -2,6 +2,7 @@ package directory
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -24,20 +25,27 @@ type RegistryConfig struct {
 	// which they register again, a name that is not known is then answered with *WarmingError rather than
 	// *UnknownNodeError. Default: a registry that is empty knows that there are no nodes.
 	WarmUp bool
+	// Store keeps the table over restarts; the registry then begins with what it has, and every change waits until the
+	// store has it, too. Whoever made it closes it, after the registry. With a table in it there is nothing to warm up.
+	// Default: nothing is kept.
+	Store Store
 }
 
 // Registry is a directory's table, for this process and, through Serve, for others. It starts no goroutine; every call
-// is short and none waits. Make one with NewRegistry or OpenRegistry.
+// is short and none waits, but for a Store if there is one. Make one with NewRegistry or OpenRegistry.
 //
 // What this process joins stays until it leaves: the registration ends with the process, so there is nothing to renew.
 // What a client joins has a lease, and leases run while a Server is there.
 type Registry struct {
 	// immutable
-	clock func() time.Duration // monotonic
+	clock   func() time.Duration // monotonic
+	journal *journal             // nil: nothing is kept
+	done    chan struct{}        // closed with the registry
 
 	mu     sync.Mutex
 	table  *table
 	closed bool
+	err    error // why it is closed, if that was not Close
 }
 
 // NewRegistry returns an empty registry with the default lease. It reads the clock, once, so that incarnations chosen
@@ -51,7 +59,7 @@ func NewRegistry() *Registry {
 	return r
 }
 
-// OpenRegistry returns a registry with a configuration. The error matches ErrInvalid.
+// OpenRegistry returns a registry with a configuration. The error matches ErrInvalid or ErrStore.
 func OpenRegistry(cfg RegistryConfig) (*Registry, error) {
 	if cfg.Lease == 0 {
 		cfg.Lease = DefaultLease
@@ -60,15 +68,40 @@ func OpenRegistry(cfg RegistryConfig) (*Registry, error) {
 		return nil, invalid("a lease of %v is not within %v and %v", cfg.Lease, MinLease, MaxLease)
 	}
 	t := newTable(rand.Uint64()>>1|1, uint64(time.Now().UnixMilli()), cfg.Lease)
-	if cfg.WarmUp {
+	begun := time.Now()
+	r := newRegistry(t, func() time.Duration { return time.Since(begun) })
+	known, err := r.keep(cfg.Store)
+	if err != nil {
+		return nil, err
+	}
+	if cfg.WarmUp && !known {
 		t.warm = cfg.Lease
 	}
-	begun := time.Now()
-	return newRegistry(t, func() time.Duration { return time.Since(begun) }), nil
+	return r, nil
 }
 
 func newRegistry(t *table, clock func() time.Duration) *Registry {
-	return &Registry{table: t, clock: clock}
+	return &Registry{table: t, clock: clock, done: make(chan struct{})}
+}
+
+// keep takes over what a store has, and reports whether that was a table. The store then has a mark, which shows that
+// it takes changes, and keeps the numbers of this life apart from those of earlier ones.
+func (r *Registry) keep(store Store) (known bool, err error) {
+	if store == nil {
+		return false, nil
+	}
+	var s saved
+	if err := store.Load(s.take); err != nil {
+		return false, &StoreError{err}
+	}
+	if err := r.table.restore(&s); err != nil {
+		return false, &StoreError{err}
+	}
+	if err := store.Save([]Change{r.table.mark().encode()}); err != nil {
+		return false, &StoreError{err}
+	}
+	r.table.keeps, r.journal = true, newJournal(store)
+	return s.marked, nil
 }
 
 // Join implements Service for nodes of this process.
@@ -101,7 +134,7 @@ func (r *Registry) Remove(ctx context.Context, incarnation uint64, members ...Me
 
 // Report implements Service; it holds at once.
 func (r *Registry) Report(ctx context.Context, node string, incarnation uint64, load uint32) error {
-	return r.change(ctx, func(t *table) error { return t.report(t.here, node, incarnation, load) })
+	return r.read(ctx, func(t *table) error { return t.report(t.here, node, incarnation, load) })
 }
 
 // Members implements Service.
@@ -166,7 +199,7 @@ func (r *Registry) Node(ctx context.Context, name string) (NodeInfo, error) {
 
 // Lookup implements Service.
 func (r *Registry) Lookup(ctx context.Context, name string) (e Entry, err error) {
-	err = r.change(ctx, func(t *table) error {
+	err = r.read(ctx, func(t *table) error {
 		e, err = t.look(name)
 		return err
 	})
@@ -175,7 +208,7 @@ func (r *Registry) Lookup(ctx context.Context, name string) (e Entry, err error)
 
 // Roster implements Service.
 func (r *Registry) Roster(ctx context.Context, channel string, role Role) (roster Roster, err error) {
-	err = r.change(ctx, func(t *table) error {
+	err = r.read(ctx, func(t *table) error {
 		roster, err = t.roster(channel, role)
 		return err
 	})
@@ -185,7 +218,7 @@ func (r *Registry) Roster(ctx context.Context, channel string, role Role) (roste
 // Choose implements Service.
 func (r *Registry) Choose(ctx context.Context, q Query) (choice Choice, err error) {
 	draw := rand.Uint64()
-	err = r.change(ctx, func(t *table) error {
+	err = r.read(ctx, func(t *table) error {
 		choice, err = t.choose(q, draw)
 		return err
 	})
@@ -217,36 +250,83 @@ func (r *Registry) Status(ctx context.Context) (Status, error) {
 
 // Close implements Service: it ends all watchers and refuses all later calls.
 func (r *Registry) Close() error {
+	r.end(nil)
+	return nil
+}
+
+// Done is closed when the registry is: by Close, or because its store failed.
+func (r *Registry) Done() <-chan struct{} { return r.done }
+
+// Err tells why the registry is closed: *StoreError if its store failed, nil otherwise.
+func (r *Registry) Err() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.err
+}
+
+func (r *Registry) end(err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed {
-		return nil
+		return
 	}
-	r.closed = true
+	r.closed, r.err = true, err
+	close(r.done)
 	r.table.roll.announce()
 	for _, c := range r.table.channels {
 		c.announce()
 	}
-	return nil
 }
 
-// change does something with the table, at the present time.
+// change does something that changes the table, at the present time, and waits until the store has it.
 func (r *Registry) change(ctx context.Context, do func(*table) error) error {
+	ticket, err := r.locked(ctx, do)
+	if err == nil && r.journal != nil {
+		err = r.await(ctx, ticket)
+	}
+	return err
+}
+
+// await waits for the store. A table that is ahead of its store for good is of no use.
+func (r *Registry) await(ctx context.Context, ticket uint64) error {
+	err := r.journal.wait(ctx, ticket)
+	if errors.Is(err, ErrStore) {
+		r.end(err)
+	}
+	return err
+}
+
+// read does something that changes nothing but whose turn it is.
+func (r *Registry) read(ctx context.Context, do func(*table) error) error {
+	_, err := r.locked(ctx, do)
+	return err
+}
+
+// locked does something with the table, at the present time. The ticket stands for all that was changed so far: also
+// by others, as do may have found that it is as it should be.
+func (r *Registry) locked(ctx context.Context, do func(*table) error) (ticket uint64, err error) {
 	if err := ctx.Err(); err != nil {
-		return err
+		return 0, err
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.closed {
-		return ErrClosed
+	switch {
+	case r.err != nil:
+		return 0, r.err
+	case r.closed:
+		return 0, ErrClosed
 	}
 	r.table.advance(r.clock())
-	return do(r.table)
+	err = do(r.table)
+	if r.journal != nil {
+		ticket = r.journal.append(r.table.noted(), r.table.mark())
+	}
+	return ticket, err
 }
 
 // query reads the table.
 func query[T any](ctx context.Context, r *Registry, read func(*table) T) (result T, err error) {
-	err = r.change(ctx, func(t *table) error {
+	err = r.read(ctx, func(t *table) error {
 		result = read(t)
 		return nil
 	})

@@ -133,7 +133,7 @@ func TestJoinDecides(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			r := tableRegistry(1, 1000)
-			a := r.attach("a")
+			a := r.attach("a", false)
 			first, err := r.join(a, NodeInfo{Name: "n", Endpoint: "mem://a"})
 			if err != nil || first != 1001 {
 				t.Fatalf("first join: %d, %v", first, err)
@@ -147,9 +147,9 @@ func TestJoinDecides(t *testing.T) {
 			by := a
 			switch test.join.holder {
 			case "a again":
-				by = r.attach("a")
+				by = r.attach("a", false)
 			case "b":
-				by = r.attach("b")
+				by = r.attach("b", false)
 			}
 			got, err := r.join(by, infoOf("n", test.join.incarnation, test.join.endpoint))
 			members, _ := r.Members(testContext(t), "c")
@@ -239,7 +239,7 @@ func TestIncarnationsGrowWhenNamesAreForgotten(t *testing.T) {
 func TestOnlyTheHolderChangesANode(t *testing.T) {
 	ctx := testContext(t)
 	r := tableRegistry(1, 1000)
-	a, b := r.attach("a"), r.attach("b")
+	a, b := r.attach("a", false), r.attach("b", false)
 	incarnation, _ := r.join(a, NodeInfo{Name: "n"})
 	m := consumer("c", "n", 0)
 	for name, call := range map[string]func() error{
@@ -390,7 +390,7 @@ func TestWatchOfAnUnknownChannelIsEmptyThenFollows(t *testing.T) {
 
 func TestRejoinRemovesBeforeItAdds(t *testing.T) {
 	r := NewRegistry()
-	a := r.attach("a")
+	a := r.attach("a", false)
 	first, _ := r.join(a, NodeInfo{Name: "n", Endpoint: "mem://1"})
 	_ = r.add(a, first, []Member{consumer("c", "n", 0), consumer("c", "n", 1)})
 	w := mustWatch(t, r, "c")
@@ -526,7 +526,7 @@ func TestNextEndsWithContextAndClose(t *testing.T) {
 
 func TestSettleRemovesWhatWasNotStated(t *testing.T) {
 	r := tableRegistry(1, 1000)
-	a := r.attach("a")
+	a := r.attach("a", false)
 	kept, _ := r.join(a, NodeInfo{Name: "kept"})
 	_, _ = r.join(a, NodeInfo{Name: "given-up"})
 	_ = r.add(a, kept, []Member{consumer("c", "kept", 0), consumer("c", "kept", 1)})
@@ -534,7 +534,7 @@ func TestSettleRemovesWhatWasNotStated(t *testing.T) {
 	expect(t, w, "+c/kept/0", "+c/kept/1", "synced")
 	r.detach(a)
 
-	b := r.attach("a")
+	b := r.attach("a", false)
 	if err := r.settle(b); err != nil { // without a restatement: nothing
 		t.Fatal(err)
 	}

@@ -7,10 +7,11 @@ import (
 
 // What a Server does with a Registry on behalf of its clients.
 
-func (r *Registry) attach(id string) (h *holder) {
+// attach makes a holder live; lasting says that it will be known by its id to this directory's next life.
+func (r *Registry) attach(id string, lasting bool) (h *holder) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.table.attach(id)
+	return r.table.attach(id, lasting)
 }
 
 func (r *Registry) detach(h *holder) {
@@ -40,7 +41,7 @@ func (r *Registry) remove(h *holder, incarnation uint64, members []Member) error
 }
 
 func (r *Registry) renew(h *holder, list []renewal) (unknown []string, err error) {
-	err = r.change(context.Background(), func(t *table) error {
+	err = r.read(context.Background(), func(t *table) error {
 		unknown = t.renew(h, list)
 		return nil
 	})
@@ -48,7 +49,7 @@ func (r *Registry) renew(h *holder, list []renewal) (unknown []string, err error
 }
 
 func (r *Registry) restate(h *holder) error {
-	return r.change(context.Background(), func(t *table) error {
+	return r.read(context.Background(), func(t *table) error {
 		t.restate(h)
 		return nil
 	})
@@ -63,7 +64,7 @@ func (r *Registry) settle(h *holder) error {
 
 // open starts a feed of a channel, or of the nodes if it has no name.
 func (r *Registry) open(name string, epoch, revision uint64, wake func()) (f *feed, err error) {
-	err = r.change(context.Background(), func(t *table) error {
+	err = r.read(context.Background(), func(t *table) error {
 		f = t.open(t.named(name), epoch, revision, wake)
 		return nil
 	})
@@ -72,7 +73,7 @@ func (r *Registry) open(name string, epoch, revision uint64, wake func()) (f *fe
 
 func (r *Registry) take(f *feed, dst []Event, limit int) (b batch, err error) {
 	b.events = dst
-	err = r.change(context.Background(), func(*table) error {
+	err = r.read(context.Background(), func(*table) error {
 		if f.released {
 			return ErrClosed
 		}

@@ -81,7 +81,7 @@ func (s *session) run(replaced *session) {
 		replaced.conn.Close()
 		<-replaced.done
 	}
-	s.holder = s.server.registry.attach(s.id)
+	s.holder = s.server.registry.attach(s.id, s.conn.PeerIdentity() != "")
 	defer s.server.registry.detach(s.holder)
 	go s.write()
 	s.conn.SetControlWake(func() { signal(s.wake) })

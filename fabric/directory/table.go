@@ -1,7 +1,6 @@
 package directory
 
 import (
-	"cmp"
 	"maps"
 	"slices"
 	"time"
@@ -47,8 +46,12 @@ type table struct {
 	members  int
 	holders  map[string]*holder
 	here     *holder // this process
+	absent   *holder // who joined what another life of this directory kept, if that is not known
 	leases   leases
 	tombs    tombs
+
+	keeps   bool     // changes are to be kept
+	changes []change // since noted
 }
 
 // node is a registered node.
@@ -75,6 +78,7 @@ type registration struct {
 // holder is who joined some nodes: this process or one client, over all of that client's connections.
 type holder struct {
 	id         string
+	lasting    bool   // the id means the same to the directory's next life
 	live       bool   // it has a connection
 	connection uint64 // counts them
 	restating  bool   // between restate and settle
@@ -91,6 +95,7 @@ func newTable(epoch, last uint64, lease time.Duration) *table {
 		channels: make(map[string]*channel),
 		holders:  make(map[string]*holder),
 		here:     &holder{live: true, nodes: make(map[*node]struct{})},
+		absent:   &holder{nodes: make(map[*node]struct{})},
 		tombs:    newTombs(),
 	}
 	t.roll = newChannel("", 0)
@@ -130,7 +135,7 @@ func (t *table) join(h *holder, info NodeInfo) (uint64, error) {
 	if old != nil {
 		t.drop(old, true)
 	}
-	t.tombs.delete(info.Name)
+	t.unbury(info.Name)
 	n := &node{info: info, members: make(map[Member]*registration)}
 	t.nodes[info.Name] = n
 	t.move(n, h)
@@ -145,14 +150,26 @@ func (t *table) move(n *node, h *holder) {
 			delete(n.holder.nodes, n)
 			t.forgetHolder(n.holder)
 		}
+		was := n.holder
 		n.holder = h
 		h.nodes[n] = struct{}{}
+		if was == nil || was.lastingID() != h.lastingID() {
+			t.note(change{kind: nodeKind, node: n.info, holder: h.lastingID()})
+		}
 	}
 	n.connection, n.round = h.connection, h.round
 	t.leases.remove(n)
 	if h != t.here {
 		t.leases.renew(n, t.now+t.lease)
 	}
+}
+
+// lastingID is how a store remembers the holder.
+func (h *holder) lastingID() string {
+	if h.lasting {
+		return h.id
+	}
+	return ""
 }
 
 // live reports whether the connection over which the node was joined is there still.
@@ -210,7 +227,25 @@ func (t *table) drop(n *node, left bool) {
 	delete(n.holder.nodes, n)
 	t.forgetHolder(n.holder)
 	t.leases.remove(n)
-	t.floor = max(t.floor, t.tombs.put(tomb{name: n.info.Name, incarnation: n.info.Incarnation, left: left}))
+	t.note(change{kind: nodeKind, gone: true, node: n.info})
+	t.bury(tomb{name: n.info.Name, incarnation: n.info.Incarnation, left: left})
+}
+
+// bury remembers a node that is gone, and unbury forgets it.
+func (t *table) bury(b tomb) {
+	forgotten := t.tombs.put(b)
+	t.note(change{kind: tombKind, tomb: b})
+	if forgotten.name != "" {
+		t.floor = max(t.floor, forgotten.incarnation)
+		t.note(change{kind: tombKind, gone: true, tomb: forgotten})
+	}
+}
+
+func (t *table) unbury(name string) {
+	if b := t.tombs.get(name); b.name != "" {
+		t.tombs.delete(name)
+		t.note(change{kind: tombKind, gone: true, tomb: b})
+	}
 }
 
 // enroll and strike keep the roll of the nodes.
@@ -260,6 +295,7 @@ func (t *table) add(h *holder, incarnation uint64, members []Member) error {
 		n.members[m], c.members[m] = entry, entry
 		t.members++
 		t.revision++
+		t.note(change{kind: memberKind, member: m})
 		c.record(Event{Revision: t.revision, Kind: Added, Member: m, Node: n.info})
 		touched[c] = struct{}{}
 	}
@@ -319,6 +355,7 @@ func (t *table) dropMembers(n *node, members []Member) {
 		delete(c.members, m)
 		t.members--
 		t.revision++
+		t.note(change{kind: memberKind, gone: true, member: m})
 		c.record(Event{Revision: t.revision, Kind: Removed, Member: m, Node: n.info})
 		touched[c] = struct{}{}
 	}
@@ -359,46 +396,4 @@ func (t *table) forget(c *channel) {
 	if c != t.roll && len(c.members) == 0 && len(c.feeds) == 0 {
 		delete(t.channels, c.name)
 	}
-}
-
-func compareInfo(a, b NodeInfo) int { return cmp.Compare(a.Name, b.Name) }
-
-// look finds a node.
-func (t *table) look(name string) (Entry, error) {
-	if err := CheckName("node", name); err != nil {
-		return Entry{}, err
-	}
-	if n := t.nodes[name]; n != nil {
-		return t.entry(n), nil
-	}
-	return Entry{}, t.unknown(name)
-}
-
-func (t *table) entry(n *node) Entry {
-	e := Entry{Node: n.info, Load: n.load, Orphan: !n.live()}
-	if n.leased {
-		e.Lease = n.deadline - t.now
-	}
-	return e
-}
-
-func infos(list []Entry) []NodeInfo {
-	infos := make([]NodeInfo, len(list))
-	for i, e := range list {
-		infos[i] = e.Node
-	}
-	return infos
-}
-
-func (t *table) status() Status {
-	s := Status{
-		Epoch: t.epoch, Revision: t.revision, Lease: t.lease, Warming: t.warming(),
-		Nodes: len(t.nodes), Members: t.members,
-	}
-	for _, c := range t.channels {
-		if len(c.members) > 0 {
-			s.Channels++
-		}
-	}
-	return s
 }
