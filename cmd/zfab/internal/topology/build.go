@@ -223,14 +223,19 @@ func (b *builder) buildExpectations(n ast.Node) {
 
 // unmeasurable says what a metric lacks to be measured in this run.
 func (b *builder) unmeasurable(m report.Metric) string {
-	about := map[report.Subject]func(FaultKind) bool{
-		report.OfRun:        func(FaultKind) bool { return true },
-		report.OfStalls:     func(k FaultKind) bool { return k == Stall },
-		report.OfFaults:     func(k FaultKind) bool { return k.OfNetwork() || k.OfProcess() },
-		report.OfBlackholes: func(k FaultKind) bool { return k == Blackhole },
-	}[m.Needs]
+	there := true
+	switch m.Needs {
+	case report.OfStalls:
+		there = b.t.Has(func(k FaultKind) bool { return k == Stall })
+	case report.OfFaults:
+		there = b.t.Has(func(k FaultKind) bool { return k != Stall })
+	case report.OfBlackholes:
+		there = b.t.Has(func(k FaultKind) bool { return k == Blackhole })
+	case report.OfTurns:
+		there = b.t.faultsTakeTurns()
+	}
 	switch {
-	case m.Needs != report.OfRun && !b.t.Has(about):
+	case !there:
 		return "add a " + string(m.Needs)
 	case m.SideBySide && !b.t.SideBySide:
 		return "add `side_by_side: true` to run the same without the fault beside it"

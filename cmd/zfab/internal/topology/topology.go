@@ -8,6 +8,7 @@
 package topology
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -175,6 +176,28 @@ type Link struct {
 // Has reports whether the topology has a fault of which is holds.
 func (t *Topology) Has(is func(FaultKind) bool) bool {
 	return slices.ContainsFunc(t.Faults, func(f Fault) bool { return is(f.Kind) })
+}
+
+// faultsTakeTurns reports whether there is a time without faults of links and
+// processes between two of them, and each of them has an end.
+func (t *Topology) faultsTakeTurns() bool {
+	var faults []Fault
+	for _, f := range t.Faults {
+		if f.Kind != Stall {
+			faults = append(faults, f)
+		}
+	}
+	slices.SortFunc(faults, func(a, b Fault) int { return cmp.Compare(a.At, b.At) })
+	last, apart := time.Duration(0), false
+	for i, f := range faults {
+		from, to, bounded := f.Window()
+		if !bounded {
+			return false
+		}
+		apart = apart || i > 0 && from > last
+		last = max(last, to)
+	}
+	return apart
 }
 
 // Refuse is the error for a fault that is well formed and cannot be in this run.

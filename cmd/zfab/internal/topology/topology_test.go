@@ -157,6 +157,9 @@ func TestProblems(t *testing.T) {
 		"unknown metric":           {"links <= 28", "link <= 28", "11:5", `unknown metric "link"; known are: lost, duplicated`},
 		"bad expectation":          {"links <= 28", "links", "11:5", "write `metric op value`"},
 		"metric without twin":      {"links <= 28", "stall.throughput_ratio > 0.9", "11:5", "add `side_by_side: true`"},
+		"metric without turns":     {"links <= 28", "faults.throughput_ratio > 0.9", "11:5", "add a second fault of a link or a process some time after the first one has ended"},
+		"metric without fault":     {"links <= 28", "recovery.max_ms < 1s", "11:5", "add a fault of a link or a process"},
+		"metric without hole":      {"links <= 28", "detection.max_ms < 8s", "11:5", "add a blackhole"},
 		"empty value":              {"name: exchange", "name:", "2:6", "name is empty"},
 		"anchor":                   {"name: exchange", "name: &a exchange", "2:7", "anchors, aliases and tags are not used"},
 		"field twice":              {"name: exchange", "name: exchange\nname: again", "3:1", `mapping key "name" already defined`},
@@ -288,6 +291,28 @@ func TestFaultWindow(t *testing.T) {
 	} {
 		if from, to, bounded := c.f.Window(); from != s || to != c.to || bounded != c.bounded {
 			t.Errorf("%+v: %s to %s, %v", c.f, from, to, bounded)
+		}
+	}
+}
+
+func TestFaultsTakeTurns(t *testing.T) {
+	const s = time.Second
+	cuts := func(at, until time.Duration) Fault { return Fault{Kind: Cut, At: at, Every: s, Until: until} }
+	stall := Fault{Kind: Stall, At: 9 * s, For: s, ForMost: s}
+	for name, c := range map[string]struct {
+		faults []Fault
+		want   bool
+	}{
+		"by turns":           {[]Fault{cuts(s, 3*s), cuts(5*s, 7*s)}, true},
+		"in another order":   {[]Fault{cuts(5*s, 7*s), cuts(s, 3*s)}, true},
+		"the last for ever":  {[]Fault{cuts(s, 3*s), cuts(5*s, 0)}, false},
+		"the first for ever": {[]Fault{cuts(s, 0), cuts(5*s, 6*s)}, false},
+		"touching":           {[]Fault{cuts(s, 3*s), cuts(3*s, 7*s)}, false},
+		"one in the other":   {[]Fault{cuts(s, 7*s), cuts(2*s, 3*s), cuts(6*s, 8*s)}, false},
+		"one and a stall":    {[]Fault{cuts(s, 3*s), stall}, false},
+	} {
+		if got := (&Topology{Faults: c.faults}).faultsTakeTurns(); got != c.want {
+			t.Errorf("%s: %v", name, got)
 		}
 	}
 }
