@@ -31,7 +31,7 @@ type sight struct {
 // says in another way.
 var immaterial = map[reflect.Type][]string{
 	// Only the goroutines that drive a core have use for these.
-	reflect.TypeFor[Link](): {"cfg", "mu", "conn", "sleeping", "prompt", "carry", "heard", "silent", "came", "cause", "wake", "wg"},
+	reflect.TypeFor[Link](): {"cfg", "mu", "conn", "sleeping", "prompt", "carry", "heard", "silent", "cause", "wake", "wg"},
 	// The configuration is one for all states, counters are for people, and of
 	// pings only who asks knows the number. No connection lasts long enough here
 	// for its age to matter.

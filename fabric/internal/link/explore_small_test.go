@@ -245,8 +245,8 @@ func (w *smallWorld) tick(a action) {
 				}
 			}
 		}
-		l.came = l.core.stats.BytesIn // signs of life are no part of this world
 		Drive(l).Tick()
+		l.core.pong = false // signs of life are no part of this world
 	}
 }
 

@@ -71,7 +71,6 @@ type Link struct {
 	carry    *batch          // begun by a Send that wrote by itself, for the writer to finish
 	heard    bool            // since the last tick
 	silent   int             // ticks since something was heard
-	came     uint64          // BytesIn at the last tick
 	cause    error           // why the connection is being closed, if we know
 	closed   bool
 
@@ -411,8 +410,12 @@ func (l *Link) Tick() {
 }
 
 // silence counts a tick in which nothing was heard, and reports whether there were
-// so many that the peer is to be given up; before that, it is asked. It also has
-// the peer told that this side lives. Under mu.
+// so many that the peer is to be given up; before that, it is asked. Under mu.
+//
+// The peer gets a sign of life at every tick, unasked. Its ping would wait behind
+// what it sends, on a slow path for too long. And what is written here is to be
+// acknowledged by its system, else the system here ends the connection: so a peer
+// is given up too that is heard but hears nothing.
 func (l *Link) silence() (dead bool) {
 	if l.heard {
 		l.heard, l.silent = false, 0
@@ -426,17 +429,9 @@ func (l *Link) silence() (dead bool) {
 	if l.silent >= l.cfg.PingTicks {
 		l.core.ping = true
 	}
-	if l.core.stats.BytesIn-l.came >= answerBytes {
-		l.core.pong = true
-	}
-	l.came = l.core.stats.BytesIn
+	l.core.pong = true
 	return false
 }
-
-// answerBytes is after how many bytes that came since the last tick the peer gets
-// a sign of life unasked: its ping would wait behind what it sends, and on a slow
-// path for too long. Without data less comes, and a ping is answered soon enough.
-const answerBytes = 4 << 10
 
 var errSilent = errors.New("nothing was heard from the peer for the heartbeat timeout")
 
