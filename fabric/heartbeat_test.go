@@ -11,9 +11,10 @@ import (
 	"github.com/zfab/zfab/fabric/directory"
 )
 
-// Heartbeats for tests: a peer is given up after 800 ms.
+// Heartbeats for tests: a peer is given up after 1.6 s, which is long enough for
+// a process that has to wait for its turn.
 const (
-	testHeartbeat        = 100 * time.Millisecond
+	testHeartbeat        = 200 * time.Millisecond
 	testHeartbeatTimeout = 8 * testHeartbeat
 )
 
@@ -34,14 +35,14 @@ func oneConnection(t testing.TB, nodes ...*Node) {
 	}
 }
 
-// A message takes five heartbeat timeouts on a slow path, and what the sockets
+// A message takes four heartbeat timeouts on a slow path, and what the sockets
 // hold of it more than one: whatever its node asks the other comes too late
 // behind that. Neither takes the other for dead.
 func TestALinkOnASlowPathIsNotDead(t *testing.T) {
 	dir := directory.NewRegistry()
 	proxy := newProxy(t, dir, forever)
 	const size = 8 << 20
-	const byteTime = 5 * testHeartbeatTimeout / size
+	const byteTime = 4 * testHeartbeatTimeout / size
 	proxy.pace = func(n int) { time.Sleep(time.Duration(n) * byteTime) }
 	a, b := openBeating(t, proxy, "a"), openBeating(t, dir, "b")
 	c := newConsumer(t, b, "x", ConsumerConfig{})
@@ -61,7 +62,7 @@ func TestALinkOnASlowPathIsNotDead(t *testing.T) {
 }
 
 // One consumer stalls, with all that its window holds, and another one takes as
-// much as the link carries, for three heartbeat timeouts.
+// much as the link carries, for two heartbeat timeouts.
 func TestABusyLinkWithAStalledConsumerIsNotDead(t *testing.T) {
 	dir := directory.NewRegistry()
 	a, b := openBeating(t, dir, "a"), openBeating(t, dir, "b")
@@ -71,7 +72,7 @@ func TestABusyLinkWithAStalledConsumerIsNotDead(t *testing.T) {
 	if err := p.WaitConsumers(testContext(t), 2); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 3*testHeartbeatTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*testHeartbeatTimeout)
 	defer cancel()
 	var wg sync.WaitGroup
 	for i := range 2 {
