@@ -287,39 +287,40 @@ func (c *core) open(rec *wire.Record) error {
 
 // reopened is the stream that a consumer opens: the one that it opened before,
 // or else one that begins now. It is nil if that stream has ended, and another
-// one may have taken its place.
+// one may have taken its place. Those that cannot go on are lost.
 func (c *core) reopened(channel string, rec *wire.Record) *SendStream {
-	s := c.leaving(channel, rec.Index, rec.Instance)
-	if s == nil && c.ended.has(channel, rec.Index, rec.Instance) {
-		return nil
+	for {
+		s := c.leaving(channel, rec.Index, rec.Instance)
+		if s == nil && c.ended.has(channel, rec.Index, rec.Instance) {
+			return nil
+		}
+		if s == nil && !c.opened(channel, rec.Index, rec.Instance) {
+			// What was accepted for a consumer that had not opened its stream yet
+			// when it left the directory comes first.
+			s = c.leaving(channel, rec.Index, 0)
+		}
+		if s == nil {
+			s = c.stream(channel, rec.Index)
+		}
+		switch {
+		case s.failure != nil:
+			return s // the link is closing
+		case s.flags&sendUsed != 0 && s.instance > rec.Instance:
+			return nil
+		case s.flags&sendUsed != 0 && s.instance != rec.Instance && !planted.Is(planted.ResumeWithoutName):
+			// Nothing of what the consumer before had counts.
+			c.fail(s, c.lost(s, "the consumer was made anew"))
+		case s.q != nil && int64(s.largest) > int64(c.maxBody):
+			c.fail(s, c.lost(s, fmt.Sprintf("the consumer's node takes messages of up to %d bytes, and one of up to %d waits", c.maxBody, s.largest)))
+		default:
+			s.instance = rec.Instance
+			return s
+		}
+		if s.flags&sendBound != 0 {
+			s.flags |= sendReset
+			c.mention(s, 0)
+		}
 	}
-	if s == nil && !c.opened(channel, rec.Index, rec.Instance) {
-		// What was accepted for a consumer that had not opened its stream yet
-		// when it left the directory comes first.
-		s = c.leaving(channel, rec.Index, 0)
-	}
-	if s == nil {
-		s = c.stream(channel, rec.Index)
-	}
-	switch {
-	case s.flags&sendUsed != 0 && s.instance > rec.Instance:
-		return nil
-	case s.flags&sendUsed != 0 && s.instance != rec.Instance && !planted.Is(planted.ResumeWithoutName):
-		// Nothing of what the consumer before had counts.
-		c.fail(s, c.lost(s, "the consumer was made anew"))
-	case s.q != nil && int64(s.largest) > int64(c.maxBody):
-		c.fail(s, c.lost(s, fmt.Sprintf("the consumer's node takes messages of up to %d bytes, and one of up to %d waits", c.maxBody, s.largest)))
-	default:
-		s.instance = rec.Instance
-		return s
-	}
-	if s.flags&sendBound != 0 {
-		s.flags |= sendReset
-		c.mention(s, 0)
-	}
-	s = c.stream(channel, rec.Index)
-	s.instance = rec.Instance
-	return s
 }
 
 // opened reports whether the stream that takes messages for a consumer is that

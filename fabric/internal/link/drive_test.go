@@ -237,3 +237,44 @@ func TestWaitingSendsGoOn(t *testing.T) {
 		}
 	}
 }
+
+// Every stream that a consumer may go on with is held against what its node
+// takes, also the second one: here the first belongs to a consumer that has left
+// the directory, and is back.
+func TestMaximumOfThePeerForEveryStream(t *testing.T) {
+	const most = 50
+	p := newDrivenPair(t, 0)
+	p.link[1].cfg.MaxMessage = most
+	mark := flow.Mark{Messages: 10, Bytes: 1 << 20}
+	var streams []*SendStream
+	for range 2 {
+		s := p.link[0].Stream("c", 0, mark)
+		if err := s.TrySend(testSenders[0], make([]byte, most+1)); err != nil {
+			t.Fatal(err)
+		}
+		if streams = append(streams, s); len(streams) == 1 {
+			s.Delist()
+		}
+	}
+	if streams[0] == streams[1] {
+		t.Fatal("a stream that is leaving takes messages")
+	}
+	in := NewInbox(&Flow{Channel: "c", Mark: mark}, 0, nil)
+	p.link[1].Receive(in)
+	p.drv[0].Bind(most)
+	p.drv[1].Bind(most)
+	p.settle()
+	for i, s := range streams {
+		if err, pending := s.Failure(); err == nil || !pending {
+			t.Errorf("stream %d has a message that the peer does not take, and goes on", i)
+		}
+	}
+	s := p.link[0].Stream("c", 0, mark)
+	if err := s.TrySend(testSenders[0], make([]byte, most)); err != nil {
+		t.Fatal(err)
+	}
+	p.settle()
+	if n := handle(t, in); n != 1 {
+		t.Errorf("%d messages have come", n)
+	}
+}

@@ -105,7 +105,7 @@ func (p *peer) checkRecv(k *intake) {
 		w.fail("%s has got %v beyond its limit %v", k, r.Received, r.Limit)
 	}
 	mark := k.consumer.mark
-	if held := r.Received.Bytes - r.Consumed.Bytes; held > max(mark.Bytes, maxMessage) ||
+	if held := r.Received.Bytes - r.Consumed.Bytes; held > max(mark.Bytes, uint64(k.consumer.ch.plan.largest)) ||
 		r.Received.Messages-r.Consumed.Messages > mark.Messages {
 		w.fail("%s holds %v of %v over its mark %v", k, r.Consumed, r.Received, mark)
 	}

@@ -29,6 +29,7 @@ const (
 	sendsWaited
 	sendsAbandoned
 	highWaters
+	tooLarge
 	flushes
 	finishes
 	resent
@@ -46,7 +47,7 @@ var counterNames = [numCounters]string{
 	"steps", "messages accepted", "messages handled", "packets", "links", "dials", "silent peers given up",
 	"resume windows over", "directory asked", "fenced", "duplicate dials refused", "connections replaced",
 	"packets read to their place", "packets too late", "packets held in a hole", "producers' ends lost",
-	"consumers' ends ended", "Sends that waited", "Sends abandoned", "Sends at the high-water mark", "flushes",
+	"consumers' ends ended", "Sends that waited", "Sends abandoned", "Sends at the high-water mark", "messages over a peer's maximum", "flushes",
 	"producers finished", "messages sent again", "messages dropped as repeated", "late records dropped",
 	"lives", "streams", "nodes dead for ever", "pairs without a way for ever", "consumers stalled for ever",
 }

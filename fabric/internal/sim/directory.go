@@ -105,7 +105,7 @@ func (d *directory) tell(n *node, event func(), m member) {
 // ask answers who lives on the host of a peer.
 func (d *directory) ask(p *peer, answer func(peering.Word)) {
 	d.w.counts.add(confirmations, 1)
-	p.node.after(d.w.dice.span(0, d.w.plan.wordTime), func() {
+	p.node.after(d.w.dice.span(0, min(d.w.plan.wordTime, time.Second)), func() {
 		word := peering.Known
 		switch {
 		case d.silent:

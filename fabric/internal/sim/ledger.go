@@ -42,6 +42,7 @@ type ledger struct {
 	made     time.Duration
 	entries  []entry
 	bytes    uint64 // of bodies
+	largest  int    // body
 	ends     uint64 // of entries that are producers' ends
 	pair     *pairing
 	instance uint64 // of the consumer's end
@@ -161,6 +162,7 @@ func (g *ledger) accept(e entry) {
 		g.ends++
 	} else {
 		g.bytes += uint64(e.size)
+		g.largest = max(g.largest, int(e.size))
 	}
 	w.counts.add(messages, 1)
 	w.moved = w.now
@@ -244,6 +246,7 @@ func (g *ledger) checkReason(err error) {
 	switch {
 	case p.excused >= g.made:
 	case g.delisted:
+	case g.largest > w.plan.largest[p.host.index]:
 	case g.pair != nil:
 		k := g.pair.intake
 		if k.given || k.draining || k.consumer.node.gone || k.consumer.node.leaving || k.peer.excused >= min(g.made, k.made) {

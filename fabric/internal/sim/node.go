@@ -71,7 +71,7 @@ func (w *world) start(h *host) *node {
 	w.nodes = append(w.nodes, n)
 	h.lives++
 	n.cfg = &link.Config{
-		MaxMessage: maxMessage, MaxStreams: 1 << 16, Mark: flow.Mark{Messages: 1 << 16, Bytes: 1 << 20},
+		MaxMessage: w.plan.largest[h.index], MaxStreams: 1 << 16, Mark: flow.Mark{Messages: 1 << 16, Bytes: 1 << 20},
 		Budget:    flow.NewBudget(w.plan.budget),
 		PingTicks: w.plan.pingTicks, DeadTicks: w.plan.deadTicks, Logger: discard,
 		ResumeTicks:  int(w.plan.window / w.plan.interval),
@@ -141,7 +141,7 @@ func (n *node) beat() {
 func (n *node) hello(connection uint64) []byte {
 	return wire.AppendHello(nil, &wire.Hello{
 		Version: wire.Version, Node: n.host.name, Incarnation: n.incarnation,
-		MaxMessage: maxMessage, Connection: connection,
+		MaxMessage: uint32(n.cfg.MaxMessage), Connection: connection,
 	})
 }
 

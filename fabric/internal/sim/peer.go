@@ -154,7 +154,7 @@ func (p *peer) answered(e *end, h *wire.Hello, word peering.Word, done func(fail
 		p.node.w.dir.ask(p, func(word peering.Word) { p.answered(e, h, word, done) })
 	case peering.Admit:
 		e.over = nil
-		p.install(e, v, false, done)
+		p.install(e, int(h.MaxMessage), v, false, done)
 	default:
 		e.refuse(v.Code, v.Reason)
 		done(true)
@@ -206,14 +206,15 @@ func (n *node) judge(e *end, h *wire.Hello, word peering.Word) {
 			p.end.close(v.Reason)
 		}
 	case peering.Admit:
-		p.install(e, v, true, func(bool) {})
+		p.install(e, int(h.MaxMessage), v, true, func(bool) {})
 	default:
 		e.refuse(v.Code, v.Reason)
 	}
 }
 
-// install makes an admitted connection the link's.
-func (p *peer) install(e *end, v peering.Verdict, answer bool, done func(failed bool)) {
+// install makes an admitted connection the link's. The peer takes messages of
+// up to most bytes.
+func (p *peer) install(e *end, most int, v peering.Verdict, answer bool, done func(failed bool)) {
 	n := p.node
 	if life := e.other.node; life.incarnation < p.latest {
 		n.w.fail("%s admits %s, and was told of incarnation %d", n, life, p.latest)
@@ -237,7 +238,7 @@ func (p *peer) install(e *end, v peering.Verdict, answer bool, done func(failed 
 		n.w.log(n, "has a link with %s on %s, number %d", p.life, e.conn, v.Connection)
 		n.w.counts.add(links, 1)
 		e.heard = n.ticks
-		p.drv.Bind(maxMessage)
+		p.drv.Bind(min(most, n.cfg.MaxMessage))
 		p.touched()
 		done(false)
 		if e.closed { // meanwhile
@@ -328,5 +329,17 @@ func helloOf(rec *wire.Record) wire.Hello {
 	return wire.Hello{
 		Version: rec.Hello.Version, Node: string(rec.Hello.Node), Incarnation: rec.Hello.Incarnation,
 		MaxMessage: rec.Hello.MaxMessage, Connection: rec.Hello.Connection,
+	}
+}
+
+// judged counts the verdicts on connections.
+func (w *world) judged(v peering.Verdict) {
+	switch {
+	case v.Do == peering.Replace:
+		w.counts.add(replaced, 1)
+	case v.Do == peering.Refuse && v.Code == wire.CodeFenced:
+		w.counts.add(fenced, 1)
+	case v.Do == peering.Refuse && v.Code == wire.CodeDuplicate:
+		w.counts.add(duplicates, 1)
 	}
 }

@@ -11,6 +11,7 @@ type plan struct {
 	hosts    int
 	channels []channelPlan
 	bytes    int   // of messages in all, about
+	largest  []int // message that a host's node takes, bytes
 	budget   int64 // bytes that a node lends
 
 	interval             time.Duration // of heartbeats
@@ -71,7 +72,7 @@ func newPlan(d dice) plan {
 		window:     one(d, 2*time.Second, 8*time.Second, 20*time.Second, 60*time.Second),
 		writeTime:  one(d, time.Microsecond, 100*time.Microsecond, 5*ms),
 		wakeTime:   one(d, time.Microsecond, 50*time.Microsecond, ms),
-		wordTime:   one(d, ms, 50*ms, time.Second),
+		wordTime:   one(d, ms, 50*ms, time.Second, 10*time.Second),
 		socket:     one(d, 1, 64<<10, 512<<10),
 		repeats:    d.percent(20),
 		freshPorts: d.percent(50),
@@ -79,6 +80,13 @@ func newPlan(d dice) plan {
 	pl.deadTicks = pl.pingTicks + d.from(2, 6)
 	pl.lag = one(d, [2]time.Duration{0, ms / 10}, [2]time.Duration{ms, ms}, [2]time.Duration{0, 20 * ms}, [2]time.Duration{5 * ms, 60 * ms})
 	pl.safety = d.span(time.Second, 12*time.Second)
+	for range pl.hosts {
+		most := maxMessage
+		if d.percent(10) {
+			most = one(d, 50, 3000, 100_000)
+		}
+		pl.largest = append(pl.largest, most)
+	}
 	pl.planFaults(d)
 	pl.planChannels(d)
 	return pl

@@ -124,10 +124,14 @@ func (p *producer) accepted(g *ledger, e entry) {
 
 func (p *producer) refused(g *ledger, err error) {
 	var lost *link.LostError
+	var large *link.TooLargeError
 	switch {
 	case err == link.ErrHighWater:
 		p.node.w.counts.add(highWaters, 1)
 	case errors.As(err, &lost) && (g.ended || g.leaving):
+	case errors.As(err, &large) && large.Max < maxMessage:
+		p.quota-- // it will not get smaller
+		p.node.w.counts.add(tooLarge, 1)
 	case err == link.ErrClosed && p.node.leaving:
 	default:
 		p.node.w.fail("%s is refused a message by %s: %v", p.node, g, err)

@@ -8,9 +8,9 @@ import (
 
 // Every promise is kept, whatever the seed; make sim has many more.
 func TestSeeds(t *testing.T) {
-	seeds := uint64(400)
-	if testing.Short() {
-		seeds = 100
+	seeds := uint64(500)
+	if raced || testing.Short() {
+		seeds = 40
 	}
 	var sum Counts
 	for seed := range seeds {
@@ -21,6 +21,9 @@ func TestSeeds(t *testing.T) {
 		sum.Add(&result.Counts)
 	}
 	t.Logf("%d seeds:\n%s", seeds, &sum)
+	if seeds < 500 {
+		return
+	}
 	// A world in which nothing happens would keep every promise.
 	for what, n := range sum.of {
 		if n == 0 {
@@ -36,7 +39,11 @@ func TestSeeds(t *testing.T) {
 
 // A seed is the same history each time, and whether it is traced or not.
 func TestSeedReplays(t *testing.T) {
-	for seed := uint64(1); seed <= 20; seed++ {
+	last := uint64(20)
+	if raced {
+		last = 3
+	}
+	for seed := uint64(1); seed <= last; seed++ {
 		var first, second bytes.Buffer
 		a, b, c := Run(seed, &first), Run(seed, &second), Run(seed, nil)
 		if !bytes.Equal(first.Bytes(), second.Bytes()) {
