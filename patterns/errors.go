@@ -1,6 +1,7 @@
 package patterns
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
@@ -82,6 +83,16 @@ func (e *UnfinishedError) Error() string {
 }
 
 func (e *UnfinishedError) Unwrap() error { return e.Err }
+
+// lostPeer is err as the loss of a peer, nil if it is none.
+func lostPeer(err error) *fabric.PeerLostError {
+	if err == nil {
+		return nil
+	}
+	var lost *fabric.PeerLostError
+	errors.As(err, &lost)
+	return lost
+}
 
 // listed is how many names an error's text holds; its fields hold all.
 const listed = 8

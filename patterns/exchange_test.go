@@ -36,7 +36,13 @@ func shortContext(t testing.TB) context.Context {
 
 func openNode(t testing.TB, dir directory.Service, name string) *fabric.Node {
 	t.Helper()
-	n, err := fabric.Open(testContext(t), fabric.Config{Name: name, Directory: dir, Logger: slog.New(slog.DiscardHandler)})
+	return openNodeOf(t, fabric.Config{Name: name, Directory: dir})
+}
+
+func openNodeOf(t testing.TB, cfg fabric.Config) *fabric.Node {
+	t.Helper()
+	cfg.Logger = slog.New(slog.DiscardHandler)
+	n, err := fabric.Open(testContext(t), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

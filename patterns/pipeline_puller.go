@@ -1,0 +1,415 @@
+package patterns
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"maps"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/zfab/zfab/fabric"
+)
+
+// PullerConfig says how to open a Puller.
+type PullerConfig[T any] struct {
+	// Channel is the pipeline's.
+	Channel string
+	// InFlight is how many jobs the worker has at a time, of each pusher: those
+	// that it works on, and those on their way to it. More hides the way, fewer
+	// share the last jobs of a run more evenly: with jobs that take longer than a
+	// round trip, about twice as many as it works on at a time. Default: 32; at most
+	// 65,536.
+	InFlight int
+	// Pushers is how many pushers must finish until Receive says fabric.ErrEnd.
+	// Default: 0, it never ends.
+	Pushers int
+	// Codec decodes jobs. Default: raw for []byte, else MessagePack.
+	Codec Codec[T]
+}
+
+const (
+	defaultInFlight = 32
+	maxInFlight     = 1 << 16
+	// decodeDelay is how long a job waits that this end could not decode: the next
+	// worker may, and if none can they do not run in circles.
+	decodeDelay = 200 * time.Millisecond
+	// closePatience is how long a close waits for its last words to be stored.
+	closePatience = time.Second
+)
+
+// Puller is a worker of a pipeline: it gets jobs from all pushers. One goroutine
+// at a time may call Receive or run Jobs; the other methods, and those of jobs,
+// may be called by any.
+//
+// Delivery: with AtLeastOnce a job must be acknowledged with Ack; one that was
+// not goes to another worker when this one closes or is lost. With AtMostOnce
+// there is nothing to acknowledge.
+//
+// Order: none.
+//
+// What blocks: Receive, while there is no job, also because InFlight jobs are not
+// settled. It ends with its context.
+//
+// What a dead peer means: Receive returns a *fabric.PeerLostError for each node
+// with pushers that is lost, and may go on. The jobs of a lost pusher cannot be
+// acknowledged: Ack returns a *fabric.PeerLostError.
+type Puller[T any] struct {
+	core  *puller
+	coder coder[T]
+	value T // the receiving goroutine's: what is decoded into
+}
+
+// OpenPuller makes a worker. It waits, until ctx ends, for the directory.
+func OpenPuller[T any](ctx context.Context, node *fabric.Node, cfg PullerConfig[T]) (*Puller[T], error) {
+	core, err := openPuller(ctx, node, cfg.Channel, cfg.InFlight, cfg.Pushers)
+	if err != nil {
+		return nil, fmt.Errorf("patterns: puller on %q at node %s: %w", cfg.Channel, node.Name(), err)
+	}
+	return &Puller[T]{core: core, coder: newCoder(cfg.Codec)}, nil
+}
+
+// Job is a job as a worker gets it. Its methods may be called by any goroutine.
+type Job[T any] struct {
+	// Value is the job itself. If its codec makes it refer to the message, as Raw
+	// does, it is valid until the next Receive.
+	Value T
+
+	hands  *hands // nil with AtMostOnce
+	token  uint64
+	info   jobInfo
+	source fabric.Address
+}
+
+// jobInfo is what comes with a job.
+type jobInfo struct {
+	deliveries uint64 // of this job in its pipeline, this one included
+	before     uint64 // of a dead letter, in the pipeline that it comes from
+	reason     string
+}
+
+// Ack settles the job: it is done. It does not wait. The error is ErrSettled,
+// fabric.ErrClosed after the worker's Close, or *fabric.PeerLostError if the
+// pusher is gone.
+func (j Job[T]) Ack() error {
+	if j.hands == nil {
+		return nil
+	}
+	return j.hands.ack(j.token)
+}
+
+// Reject gives the job back, to be delivered to some worker when delay is over,
+// maybe to this one. The delay counts in milliseconds, up to 30 days; 0 is at
+// once. The errors are those of Ack.
+func (j Job[T]) Reject(delay time.Duration) error { return j.reject(delay, "rejected by its worker") }
+
+func (j Job[T]) reject(delay time.Duration, reason string) error {
+	if j.hands == nil {
+		return nil
+	}
+	return j.hands.reject(j.token, delay, reason)
+}
+
+// Deliveries is how often the job was delivered, with this time: 1 at first.
+func (j Job[T]) Deliveries() int { return int(j.info.deliveries) }
+
+// Redelivered reports whether the job was delivered before, so that some of it
+// may have been done.
+func (j Job[T]) Redelivered() bool { return j.info.deliveries > 1 }
+
+// DeadLetter says why the job was given up in the pipeline that it comes from,
+// and how often it was delivered there; 0 if it is no dead letter.
+func (j Job[T]) DeadLetter() (reason string, deliveries int) {
+	return j.info.reason, int(j.info.before)
+}
+
+// Source is the pusher's producer.
+func (j Job[T]) Source() fabric.Address { return j.source }
+
+// Receive waits for the next job, until ctx ends.
+//
+// A *fabric.PeerLostError says that a node with pushers is lost. A *CodecError
+// says that a job came that this end cannot decode; it is given to another
+// worker, after a while. A *RecordError says that somebody else sends on the
+// channel. After any of these the caller may go on. fabric.ErrEnd comes when all
+// promised pushers have finished, or after Drain; fabric.ErrClosed after Close.
+func (p *Puller[T]) Receive(ctx context.Context) (Job[T], error) {
+	body, job, err := p.core.receive(ctx)
+	if err != nil {
+		return Job[T]{}, err
+	}
+	j := Job[T]{hands: job.hands, token: job.token, info: job.info, source: job.source}
+	p.value = *new(T)
+	if err := p.coder.decode(body, &p.value); err != nil {
+		p.core.undecodable.Add(1)
+		_ = j.reject(decodeDelay, err.Error()) // who is gone has lost it, and said so
+		return Job[T]{}, err
+	}
+	j.Value = p.value
+	return j, nil
+}
+
+// Jobs iterates over what Receive returns. It ends by itself when all promised
+// pushers have finished, or after Drain. Errors after which Receive may be called
+// again are yielded and the iteration goes on; any other is yielded as the last.
+func (p *Puller[T]) Jobs(ctx context.Context) iter.Seq2[Job[T], error] {
+	return func(yield func(Job[T], error) bool) {
+		for {
+			j, err := p.Receive(ctx)
+			if err == fabric.ErrEnd {
+				return
+			}
+			if !yield(j, err) || err != nil && !passing(err) {
+				return
+			}
+		}
+	}
+}
+
+// passing reports whether receiving goes on after err.
+func passing(err error) bool {
+	var lost *fabric.PeerLostError
+	var codec *CodecError
+	var record *RecordError
+	return errors.As(err, &lost) || errors.As(err, &codec) || errors.As(err, &record)
+}
+
+// Keep returns the job with a value that stays valid: a copy of a []byte. Values
+// of a codec of the program's own are as they are.
+func (j Job[T]) Keep() Job[T] {
+	if b, ok := any(j.Value).([]byte); ok {
+		j.Value = any(bytes.Clone(b)).(T)
+	}
+	return j
+}
+
+// Drain takes no new jobs, and waits until those that were on their way are
+// received and settled, or ctx ends; then it closes the worker. Receive must go
+// on being called meanwhile; it returns fabric.ErrEnd behind the last job. What
+// was not settled goes to others.
+func (p *Puller[T]) Drain(ctx context.Context) error { return p.core.drain(ctx) }
+
+// Close ends the worker: Receive returns fabric.ErrClosed, and all jobs that are
+// not settled go to others. It waits, for a second at most, until pushers have
+// stored what was acknowledged.
+func (p *Puller[T]) Close() error { return p.core.close() }
+
+// PullerStats is a worker's state at one moment.
+type PullerStats struct {
+	Received    uint64 // jobs
+	InHand      int    // received and not settled
+	Undecodable uint64 // jobs given back because this end could not decode them
+	Malformed   uint64 // messages on the channel that are no records of this pattern
+	Orphaned    uint64 // jobs of pushers that were gone before they could be received
+}
+
+// Stats returns the worker's counts, from its begin on.
+func (p *Puller[T]) Stats() PullerStats { return p.core.statistics() }
+
+// puller is a Puller without its type. It owns a goroutine that says hello to
+// pushers.
+type puller struct {
+	node     *fabric.Node
+	channel  string
+	consumer *fabric.Consumer
+	acks     *fabric.Producer
+	hands    hands
+	room     int
+	session  uint64
+	ctx      context.Context // ends with close
+	cancel   context.CancelFunc
+	wg       sync.WaitGroup
+
+	received, undecodable, malformed, orphaned atomic.Uint64
+
+	pushers atomic.Pointer[pushers] // that were greeted; replaced as a whole
+
+	// The receiving goroutine's.
+	from  *pusherEnd                // of the job before
+	known *pushers                  // where that was found
+	once  *pusherEnd                // of the job before, if it was delivered at most once
+	taken map[fabric.Address]uint64 // such jobs that the pusher was not told of
+
+	closing sync.Once
+	closeIt error
+}
+
+// pushers are those that a worker knows, by their consumers of acknowledgements.
+type pushers map[fabric.Address]*pusherEnd
+
+type pusherEnd struct {
+	addr   fabric.Address
+	target *fabric.Target
+}
+
+// receivedJob is a job that the program is about to get.
+type receivedJob struct {
+	hands  *hands
+	token  uint64
+	info   jobInfo
+	source fabric.Address
+}
+
+func openPuller(ctx context.Context, node *fabric.Node, channel string, inFlight, promised int) (_ *puller, err error) {
+	if inFlight == 0 {
+		inFlight = defaultInFlight
+	}
+	if inFlight < 0 || inFlight > maxInFlight {
+		return nil, &fabric.ConfigError{Field: "InFlight", Value: inFlight, Reason: fmt.Sprintf("be 1 to %d", maxInFlight)}
+	}
+	p := &puller{
+		node: node, channel: channel, room: inFlight, session: rand.Uint64(),
+		taken: make(map[fabric.Address]uint64),
+	}
+	p.pushers.Store(&pushers{})
+	p.ctx, p.cancel = context.WithCancel(context.Background())
+	p.consumer, err = node.Consumer(ctx, channel, fabric.ConsumerConfig{Producers: promised})
+	if err != nil {
+		return nil, err
+	}
+	p.acks, err = node.Producer(ctx, ackChannel(channel), fabric.ProducerConfig{HighWaterMark: unlimited})
+	if err != nil {
+		p.consumer.Close()
+		return nil, err
+	}
+	p.wg.Add(1)
+	go p.greet()
+	return p, nil
+}
+
+// greet says hello to every pusher, again whenever something has changed: who
+// knows it already takes no notice. A pusher is known for as long as its stream
+// takes a hello, also if the directory has forgotten it.
+func (p *puller) greet() {
+	defer p.wg.Done()
+	hello := appendRecord(nil, kindHello, p.session, uint64(p.consumer.Address().Index), uint64(p.room))
+	for {
+		changed := p.acks.Changed()
+		known := maps.Clone(*p.pushers.Load())
+		for _, addr := range p.acks.Consumers() {
+			if t, err := p.acks.To(addr); err == nil {
+				known[addr] = &pusherEnd{addr, t}
+			}
+		}
+		p.pushers.Store(&known) // before a job can come that hello asks for
+		left := maps.Clone(known)
+		for addr, end := range known {
+			if end.target.TrySend(hello) != nil {
+				delete(left, addr)
+			}
+		}
+		if len(left) < len(known) {
+			p.pushers.Store(&left)
+		}
+		select {
+		case <-changed:
+		case <-p.ctx.Done():
+			return
+		}
+	}
+}
+
+// receive waits for the next job, whose body it returns.
+func (p *puller) receive(ctx context.Context) ([]byte, receivedJob, error) {
+	p.tell()
+	for {
+		m, err := p.consumer.Receive(ctx)
+		if err != nil {
+			return nil, receivedJob{}, err
+		}
+		job := receivedJob{source: m.Source()}
+		kind, f := readRecord(m.Body)
+		acks, id := f.number(), uint64(0)
+		job.info.deliveries = 1
+		if kind != kindOneJob {
+			id, job.info.deliveries = f.number(), f.number()
+		}
+		if kind == kindDeadJob {
+			job.info.before, job.info.reason = f.number(), f.text()
+		}
+		if !f.end() || kind < kindJob || kind > kindOneJob {
+			p.malformed.Add(1)
+			return nil, receivedJob{}, &RecordError{Channel: p.channel, From: m.Source()}
+		}
+		end := p.pusher(job.source.Node, int(acks))
+		if end == nil && kind != kindOneJob {
+			p.orphaned.Add(1) // gone, and forgotten the job
+			continue
+		}
+		p.received.Add(1)
+		if kind == kindOneJob {
+			p.once = end
+		} else {
+			job.hands, job.token = &p.hands, p.hands.take(hand{end.target, id, job.info.deliveries})
+		}
+		return f.rest, job, nil
+	}
+}
+
+// pusher is the way to a pusher that was greeted, nil if there is none.
+func (p *puller) pusher(node string, index int) *pusherEnd {
+	known := p.pushers.Load()
+	if known != p.known || p.from == nil || p.from.addr.Index != index || p.from.addr.Node != node {
+		p.known, p.from = known, (*known)[fabric.Address{Node: node, Index: index}]
+	}
+	return p.from
+}
+
+// tell says, at times, how many jobs were taken, if they are delivered at most
+// once. One counts as taken when the next one is asked for.
+func (p *puller) tell() {
+	if p.once == nil {
+		return
+	}
+	to := p.once
+	p.once = nil
+	n := p.taken[to.addr] + 1
+	if n >= uint64(max(p.room/4, 1)) {
+		var mem [headRoom]byte
+		_ = to.target.TrySend(appendRecord(mem[:0], kindTaken, n)) // one that is gone need not know
+		n = 0
+	}
+	p.taken[to.addr] = n
+}
+
+func (p *puller) drain(ctx context.Context) error {
+	err := p.consumer.Drain(ctx)
+	select {
+	case <-p.hands.none():
+	case <-ctx.Done():
+		err = errors.Join(err, fmt.Errorf("patterns: a worker of %s has unsettled jobs: %w", p.channel, ctx.Err()))
+	}
+	return errors.Join(err, p.close())
+}
+
+// close says goodbye, behind all that was acknowledged.
+func (p *puller) close() error {
+	p.closing.Do(func() {
+		p.cancel()
+		p.wg.Wait()
+		p.hands.close()
+		err := p.consumer.Close()
+		bye := appendRecord(nil, kindBye, p.session)
+		for _, end := range *p.pushers.Load() {
+			_ = end.target.TrySend(bye)
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), closePatience)
+		defer cancel()
+		_ = p.acks.Drain(ctx) // what a pusher does not hear is done again
+		p.closeIt = err
+	})
+	return p.closeIt
+}
+
+func (p *puller) statistics() PullerStats {
+	p.hands.mu.Lock()
+	defer p.hands.mu.Unlock()
+	return PullerStats{
+		Received: p.received.Load(), InHand: p.hands.jobs.used,
+		Undecodable: p.undecodable.Load(), Malformed: p.malformed.Load(), Orphaned: p.orphaned.Load(),
+	}
+}

@@ -1,0 +1,717 @@
+package patterns
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/zfab/zfab/fabric"
+	"github.com/zfab/zfab/fabric/directory"
+)
+
+func openPusherOf[T any](t testing.TB, n *fabric.Node, cfg PusherConfig[T]) *Pusher[T] {
+	t.Helper()
+	if cfg.Channel == "" {
+		cfg.Channel = "jobs"
+	}
+	p, err := OpenPusher(testContext(t), n, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = p.Close() })
+	return p
+}
+
+func openPullerOf[T any](t testing.TB, n *fabric.Node, cfg PullerConfig[T]) *Puller[T] {
+	t.Helper()
+	if cfg.Channel == "" {
+		cfg.Channel = "jobs"
+	}
+	p, err := OpenPuller(testContext(t), n, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = p.Close() })
+	return p
+}
+
+// next receives a job that must come.
+func next[T any](t testing.TB, p *Puller[T]) Job[T] {
+	t.Helper()
+	j, err := p.Receive(testContext(t))
+	if err != nil {
+		t.Fatalf("no job: %v", err)
+	}
+	return j
+}
+
+// ledger counts what was done.
+type ledger[T comparable] struct {
+	mu   sync.Mutex
+	done map[T]int
+}
+
+func (l *ledger[T]) add(v T) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.done == nil {
+		l.done = make(map[T]int)
+	}
+	l.done[v]++
+}
+
+// holds checks that jobs 0 to n-1 were done, and if once, no job twice.
+func holds(t testing.TB, l *ledger[int], n int, once bool) {
+	t.Helper()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	missing, twice := 0, 0
+	for i := range n {
+		if l.done[i] == 0 {
+			missing++
+		}
+		if l.done[i] > 1 {
+			twice++
+		}
+	}
+	if missing > 0 || once && twice > 0 || len(l.done) != n-missing {
+		t.Errorf("of %d jobs %d were not done and %d more than once; %d different ones", n, missing, twice, len(l.done))
+	}
+}
+
+// work acknowledges all that comes, until the end.
+func work(t testing.TB, ctx context.Context, p *Puller[int], done *ledger[int]) {
+	for j, err := range p.Jobs(ctx) {
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		done.add(j.Value)
+		check(t, j.Ack())
+	}
+}
+
+func TestPipeline(t *testing.T) {
+	for _, d := range []Delivery{AtLeastOnce, AtMostOnce} {
+		t.Run(d.String(), func(t *testing.T) {
+			ctx, dir := testContext(t), directory.NewRegistry()
+			const pushers, workers, jobs = 2, 3, 3000
+			var done ledger[int]
+			var running sync.WaitGroup
+			for i := range workers {
+				w := openPullerOf(t, openNode(t, dir, fmt.Sprint("w", i)), PullerConfig[int]{Pushers: pushers})
+				running.Go(func() { work(t, ctx, w, &done) })
+			}
+			for i := range pushers {
+				p := openPusherOf(t, openNode(t, dir, fmt.Sprint("p", i)), PusherConfig[int]{Delivery: d})
+				running.Go(func() {
+					check(t, p.WaitWorkers(ctx, workers))
+					for j := range jobs / pushers {
+						check(t, p.Push(ctx, j*pushers+i))
+					}
+					check(t, p.Drain(ctx))
+					st := p.Stats()
+					if st.Pushed != jobs/pushers || st.Unsettled != 0 || st.UnsettledMem != 0 || st.Lost+st.Redelivered+st.Late > 0 {
+						t.Errorf("%+v", st)
+					}
+					if d == AtLeastOnce && st.Settled != st.Pushed {
+						t.Errorf("%d of %d are settled", st.Settled, st.Pushed)
+					}
+					for _, w := range st.Workers {
+						if d == AtLeastOnce && w.Settled == 0 {
+							t.Errorf("%v has done nothing", w.Address)
+						}
+					}
+					if err := p.Push(ctx, 0); !errors.Is(err, fabric.ErrClosed) {
+						t.Errorf("Push after Drain: %v", err)
+					}
+				})
+			}
+			running.Wait()
+			holds(t, &done, jobs, true)
+		})
+	}
+}
+
+// Within one node it is the same.
+func TestPipelineInOneNode(t *testing.T) {
+	ctx, n := testContext(t), openNode(t, directory.NewRegistry(), "n")
+	var done ledger[int]
+	var running sync.WaitGroup
+	for range 2 {
+		w := openPullerOf(t, n, PullerConfig[int]{Pushers: 1})
+		running.Go(func() { work(t, ctx, w, &done) })
+	}
+	p := openPusherOf(t, n, PusherConfig[int]{})
+	for i := range 200 {
+		check(t, p.Push(ctx, i))
+	}
+	check(t, p.Drain(ctx))
+	running.Wait()
+	holds(t, &done, 200, true)
+}
+
+// Raw bytes come as they are, large ones too, and are valid for as long as
+// promised.
+func TestPipelineRaw(t *testing.T) {
+	for _, d := range []Delivery{AtLeastOnce, AtMostOnce} {
+		ctx, dir := testContext(t), directory.NewRegistry()
+		p := openPusherOf(t, openNode(t, dir, "p"), PusherConfig[[]byte]{Delivery: d})
+		w := openPullerOf(t, openNode(t, dir, "w"), PullerConfig[[]byte]{InFlight: 8})
+		sizes := []int{0, 1, 1000, bufferMin - 1, bufferMin, 1 << 20, 8 << 20}
+		var sending sync.WaitGroup
+		sending.Go(func() {
+			for _, size := range sizes {
+				body := []byte(strings.Repeat("x", size))
+				check(t, p.Push(ctx, body))
+				for i := range body {
+					body[i] = 'y' // it is the program's again
+				}
+			}
+		})
+		var kept [][]byte
+		for _, size := range sizes {
+			j := next(t, w)
+			if len(j.Value) != size || strings.Trim(string(j.Value), "x") != "" {
+				t.Fatalf("%s: got %d bytes, want %d", d, len(j.Value), size)
+			}
+			kept = append(kept, j.Keep().Value)
+			check(t, j.Ack())
+		}
+		sending.Wait()
+		for i, b := range kept {
+			if len(b) != sizes[i] || strings.Trim(string(b), "x") != "" {
+				t.Errorf("%s: a kept job of %d bytes has changed", d, sizes[i])
+			}
+		}
+		check(t, p.Drain(ctx))
+	}
+}
+
+// A worker has as many jobs as it asked for and no more; what it settles is
+// replaced.
+func TestPipelineBoundsWhatAWorkerHas(t *testing.T) {
+	ctx, dir := testContext(t), directory.NewRegistry()
+	p := openPusherOf(t, openNode(t, dir, "p"), PusherConfig[int]{})
+	w := openPullerOf(t, openNode(t, dir, "w"), PullerConfig[int]{InFlight: 3})
+	var pushing sync.WaitGroup
+	pushing.Go(func() {
+		for i := range 7 {
+			check(t, p.Push(ctx, i))
+		}
+	})
+	for round := range 4 {
+		var have []Job[int]
+		for len(have) < min(3, 7-3*round) {
+			have = append(have, next(t, w))
+		}
+		if len(have) == 3 {
+			if j, err := w.Receive(shortContext(t)); !errors.Is(err, context.DeadlineExceeded) {
+				t.Fatalf("a fourth job: %+v, %v", j, err)
+			}
+		}
+		if w.Stats().InHand != len(have) || p.Stats().Unsettled < len(have) {
+			t.Errorf("%d in hand, %d unsettled, want %d", w.Stats().InHand, p.Stats().Unsettled, len(have))
+		}
+		for _, j := range have {
+			check(t, j.Ack())
+		}
+		if 3*round+len(have) == 7 {
+			break
+		}
+	}
+	pushing.Wait()
+	check(t, p.Drain(ctx))
+}
+
+// A worker that is busy gets no more; one that comes late takes its share at
+// once, also of what was waiting.
+func TestPipelineLateWorkerTakesItsShare(t *testing.T) {
+	ctx, dir := testContext(t), directory.NewRegistry()
+	p := openPusherOf(t, openNode(t, dir, "p"), PusherConfig[int]{})
+	busy := openPullerOf(t, openNode(t, dir, "busy"), PullerConfig[int]{InFlight: 2})
+	var pushing sync.WaitGroup
+	pushing.Go(func() {
+		for i := range 100 {
+			check(t, p.Push(ctx, i))
+		}
+	})
+	held := []Job[int]{next(t, busy), next(t, busy)}
+	await(t, "a Push that waits", func() bool { return p.Stats().Waiting == 1 })
+	late := openPullerOf(t, openNode(t, dir, "late"), PullerConfig[int]{InFlight: 2})
+	for range 98 {
+		check(t, next(t, late).Ack())
+	}
+	pushing.Wait()
+	for _, j := range held {
+		check(t, j.Ack())
+	}
+	check(t, p.Drain(ctx))
+}
+
+func TestPipelineReject(t *testing.T) {
+	ctx, dir := testContext(t), directory.NewRegistry()
+	p := openPusherOf(t, openNode(t, dir, "p"), PusherConfig[int]{})
+	w := openPullerOf(t, openNode(t, dir, "w"), PullerConfig[int]{})
+	check(t, p.Push(ctx, 7))
+	first := next(t, w)
+	if first.Redelivered() || first.Deliveries() != 1 {
+		t.Errorf("delivery %d at first", first.Deliveries())
+	}
+	const delay = 150 * time.Millisecond
+	began := time.Now()
+	check(t, first.Reject(delay))
+	check(t, p.Push(ctx, 8)) // is not held up
+	other := next(t, w)
+	if other.Value != 8 || time.Since(began) >= delay {
+		t.Errorf("job %d came after %v", other.Value, time.Since(began))
+	}
+	again := next(t, w)
+	if waited := time.Since(began); again.Value != 7 || !again.Redelivered() || again.Deliveries() != 2 || waited < delay {
+		t.Errorf("job %d, delivery %d, after %v", again.Value, again.Deliveries(), waited)
+	}
+	check(t, again.Reject(0))
+	last := next(t, w)
+	if last.Deliveries() != 3 {
+		t.Errorf("delivery %d after two", last.Deliveries())
+	}
+	for _, j := range []Job[int]{first, again} {
+		if err := j.Ack(); err != ErrSettled {
+			t.Errorf("a job is settled twice: %v", err)
+		}
+	}
+	check(t, last.Ack())
+	check(t, other.Ack())
+	check(t, p.Drain(ctx))
+	if st := p.Stats(); st.Settled != 2 || st.Rejected != 2 || st.Redelivered != 2 || st.Late != 0 {
+		t.Errorf("%+v", st)
+	}
+}
+
+// What a worker has not settled goes to others when it closes, and when its node
+// does: marked, and before what is new.
+func TestPipelineRedelivers(t *testing.T) {
+	for name, end := range map[string]func(*fabric.Node, *Puller[int]) error{
+		"worker closed": func(_ *fabric.Node, w *Puller[int]) error { return w.Close() },
+		"node closed":   func(n *fabric.Node, _ *Puller[int]) error { return n.Close() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			ctx, dir := testContext(t), directory.NewRegistry()
+			p := openPusherOf(t, openNode(t, dir, "p"), PusherConfig[int]{})
+			node := openNode(t, dir, "dies")
+			dies := openPullerOf(t, node, PullerConfig[int]{InFlight: 4})
+			for i := range 4 {
+				check(t, p.Push(ctx, i))
+			}
+			var has []Job[int]
+			for range 3 { // the fourth is on its way
+				has = append(has, next(t, dies))
+			}
+			check(t, has[1].Ack())
+			await(t, "the acknowledgement", func() bool { return p.Stats().Settled == 1 })
+			var pushing sync.WaitGroup
+			pushing.Go(func() {
+				for i := 4; i < 6; i++ {
+					check(t, p.Push(ctx, i))
+				}
+			})
+			await(t, "a Push that waits", func() bool { return p.Stats().Waiting == 1 || p.Stats().Pushed == 5 })
+			check(t, end(node, dies))
+			if err := has[0].Ack(); err == nil {
+				t.Error("a job of a closed worker was acknowledged")
+			}
+			w := openPullerOf(t, openNode(t, dir, "w"), PullerConfig[int]{InFlight: 8})
+			again := map[int]int{}
+			for range 5 {
+				j := next(t, w)
+				again[j.Value] = j.Deliveries()
+				check(t, j.Ack())
+			}
+			pushing.Wait()
+			if again[0] != 2 || again[2] != 2 || again[5] != 1 || again[1] != 0 {
+				t.Errorf("deliveries by job: %v", again)
+			}
+			check(t, p.Drain(ctx))
+			if st := p.Stats(); st.Settled != 6 || st.Redelivered < 2 {
+				t.Errorf("%+v", st)
+			}
+		})
+	}
+}
+
+func TestPipelineDeadLetters(t *testing.T) {
+	ctx, dir := testContext(t), directory.NewRegistry()
+	p := openPusherOf(t, openNode(t, dir, "p"), PusherConfig[string]{MaxDeliveries: 3, DeadLetters: "dead"})
+	w := openPullerOf(t, openNode(t, dir, "w"), PullerConfig[string]{})
+	check(t, p.Push(ctx, "poison"))
+	for i := range 3 {
+		j := next(t, w)
+		if j.Deliveries() != i+1 {
+			t.Errorf("delivery %d, want %d", j.Deliveries(), i+1)
+		}
+		check(t, j.Reject(0))
+	}
+	if _, err := w.Receive(shortContext(t)); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("after three deliveries: %v", err)
+	}
+	if err := p.Flush(shortContext(t)); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("Flush while a dead letter waits: %v", err)
+	}
+	// Dead letters are a pipeline as any other: they too come again until they
+	// are acknowledged.
+	grave := openPullerOf(t, openNode(t, dir, "g"), PullerConfig[string]{Channel: "dead"})
+	for i := range 5 {
+		j := next(t, grave)
+		reason, deliveries := j.DeadLetter()
+		if j.Value != "poison" || deliveries != 3 || j.Deliveries() != i+1 || reason != "rejected by its worker" {
+			t.Errorf("dead letter %q, %d deliveries before and %d since, because %q", j.Value, deliveries, j.Deliveries(), reason)
+		}
+		if i < 4 {
+			check(t, j.Reject(0))
+		} else {
+			check(t, j.Ack())
+		}
+	}
+	check(t, p.Drain(ctx))
+	if st := p.Stats(); st.DeadLetters != 1 || st.Dropped != 0 || st.Settled != 1 {
+		t.Errorf("%+v", st)
+	}
+}
+
+// Without a dead letter channel a job that nobody can do is dropped; that is
+// counted, and an error.
+func TestPipelineDrops(t *testing.T) {
+	ctx, dir := testContext(t), directory.NewRegistry()
+	p := openPusherOf(t, openNode(t, dir, "p"), PusherConfig[string]{MaxDeliveries: 1})
+	w := openPullerOf(t, openNode(t, dir, "w"), PullerConfig[string]{})
+	check(t, p.Push(ctx, "poison"))
+	check(t, next(t, w).Reject(time.Hour))
+	var dropped *DroppedError
+	if err := p.Flush(ctx); !errors.As(err, &dropped) || dropped.Jobs != 1 || dropped.Reason != "rejected by its worker" {
+		t.Errorf("Flush: %v", err)
+	}
+	check(t, p.Flush(ctx))
+	if st := p.Stats(); st.Dropped != 1 || st.Unsettled != 0 {
+		t.Errorf("%+v", st)
+	}
+}
+
+// A Push that waits ends with its context, and has pushed nothing.
+func TestPipelinePushWaits(t *testing.T) {
+	ctx, dir := testContext(t), directory.NewRegistry()
+	p := openPusherOf(t, openNode(t, dir, "p"), PusherConfig[[]byte]{
+		Unsettled: fabric.HighWaterMark{Messages: 3, Bytes: 1000},
+	})
+	if err := p.Push(shortContext(t), nil); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("without a worker: %v", err)
+	}
+	w := openPullerOf(t, openNode(t, dir, "w"), PullerConfig[[]byte]{})
+	check(t, p.Push(ctx, make([]byte, 5000))) // larger than the bound, and alone
+	if err := p.Push(shortContext(t), nil); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("over the bound in bytes: %v", err)
+	}
+	check(t, next(t, w).Ack())
+	for range 3 {
+		check(t, p.Push(ctx, nil))
+	}
+	if err := p.Push(shortContext(t), nil); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("over the bound in jobs: %v", err)
+	}
+	waiting := make(chan error, 1)
+	go func() { waiting <- p.Push(ctx, []byte("last")) }()
+	await(t, "a Push that waits", func() bool { return p.Stats().Waiting == 1 })
+	for range 3 {
+		check(t, next(t, w).Ack())
+	}
+	check(t, <-waiting)
+	if j := next(t, w); string(j.Value) != "last" {
+		t.Errorf("got %q", j.Value)
+	}
+	go func() { waiting <- p.Flush(ctx) }()
+	await(t, "the acknowledgements", func() bool { return p.Stats().Unsettled == 1 })
+	var unsettled *UnsettledError
+	if err := p.Close(); !errors.As(err, &unsettled) || unsettled.Jobs != 1 {
+		t.Errorf("Close: %v", err)
+	}
+	if err := <-waiting; !errors.Is(err, fabric.ErrClosed) {
+		t.Errorf("Flush: %v", err)
+	}
+}
+
+// Flush waits for what was pushed before it, not for what comes after.
+func TestPipelineFlushIsNotHeldUpByNewJobs(t *testing.T) {
+	ctx, dir := testContext(t), directory.NewRegistry()
+	p := openPusherOf(t, openNode(t, dir, "p"), PusherConfig[int]{})
+	w := openPullerOf(t, openNode(t, dir, "w"), PullerConfig[int]{})
+	for i := range 2 {
+		check(t, p.Push(ctx, i))
+	}
+	flushed := make(chan error, 1)
+	go func() { flushed <- p.Flush(ctx) }()
+	await(t, "the Flush", func() bool { p.core.mu.Lock(); defer p.core.mu.Unlock(); return len(p.core.flushes) == 1 })
+	for i := 2; i < 4; i++ {
+		check(t, p.Push(ctx, i))
+	}
+	jobs := []Job[int]{next(t, w), next(t, w), next(t, w), next(t, w)}
+	check(t, jobs[3].Ack())
+	check(t, jobs[0].Ack())
+	await(t, "two acknowledgements", func() bool { return p.Stats().Settled == 2 })
+	select {
+	case err := <-flushed:
+		t.Fatal("Flush did not wait for job 1:", err)
+	default:
+	}
+	check(t, jobs[1].Ack())
+	check(t, <-flushed)
+	check(t, jobs[2].Ack())
+	check(t, p.Drain(ctx))
+}
+
+// With at most once a lost worker's jobs are lost, and counted.
+func TestPipelineAtMostOnceCountsWhatIsLost(t *testing.T) {
+	ctx, dir := testContext(t), directory.NewRegistry()
+	p := openPusherOf(t, openNode(t, dir, "p"), PusherConfig[int]{Delivery: AtMostOnce})
+	dies := openPullerOf(t, openNode(t, dir, "dies"), PullerConfig[int]{InFlight: 4})
+	for i := range 4 {
+		check(t, p.Push(ctx, i))
+	}
+	for range 3 { // two are taken, one is being worked on, one is on its way
+		check(t, next(t, dies).Ack())
+	}
+	await(t, "the worker's word", func() bool { return p.Stats().Settled == 2 })
+	check(t, dies.Close())
+	await(t, "the loss", func() bool { return p.Stats().Lost == 2 })
+	w := openPullerOf(t, openNode(t, dir, "w"), PullerConfig[int]{})
+	check(t, p.Push(ctx, 4))
+	if j := next(t, w); j.Value != 4 || j.Redelivered() {
+		t.Errorf("%+v", j)
+	}
+}
+
+// A worker of another type gets an error for each job and does nobody harm: those
+// who can do the jobs do.
+func TestPipelineWorkerOfAnotherType(t *testing.T) {
+	ctx, dir := testContext(t), directory.NewRegistry()
+	p := openPusherOf(t, openNode(t, dir, "p"), PusherConfig[string]{})
+	wrong := openPullerOf(t, openNode(t, dir, "wrong"), PullerConfig[reading]{InFlight: 2})
+	for _, job := range []string{"a", "b"} {
+		check(t, p.Push(ctx, job))
+	}
+	for range 2 {
+		var e *CodecError
+		if _, err := wrong.Receive(ctx); !errors.As(err, &e) || e.Type != "patterns.reading" {
+			t.Fatalf("job of another type: %v", err)
+		}
+	}
+	right := openPullerOf(t, openNode(t, dir, "right"), PullerConfig[string]{InFlight: 8})
+	var got []string
+	var receiving sync.WaitGroup
+	stop, cancel := context.WithCancel(ctx)
+	receiving.Go(func() {
+		for _, err := range wrong.Jobs(stop) {
+			if err == nil {
+				t.Error("decoded after all")
+			}
+		}
+	})
+	for len(got) < 2 {
+		j := next(t, right)
+		got = append(got, j.Value)
+		check(t, j.Ack())
+	}
+	cancel()
+	receiving.Wait()
+	slices.Sort(got)
+	if !slices.Equal(got, []string{"a", "b"}) || wrong.Stats().Undecodable < 2 {
+		t.Errorf("got %q; %+v", got, wrong.Stats())
+	}
+	check(t, p.Drain(ctx))
+}
+
+// A job that cannot be encoded, or is too large, is not accepted, and the next
+// one is.
+func TestPipelineJobThatCannotBeSent(t *testing.T) {
+	for _, d := range []Delivery{AtLeastOnce, AtMostOnce} {
+		ctx, dir := testContext(t), directory.NewRegistry()
+		node := openNodeOf(t, fabric.Config{Name: "small", Directory: dir, MaxMessage: 1 << 10})
+		p := openPusherOf(t, node, PusherConfig[string]{Delivery: d, Codec: failing{}})
+		w := openPullerOf(t, openNode(t, dir, "w"), PullerConfig[string]{Codec: failing{}})
+		var e *CodecError
+		var large *fabric.TooLargeError
+		for _, job := range []string{"panics", "fails"} {
+			if err := p.Push(ctx, job); !errors.As(err, &e) {
+				t.Errorf("%s: %v", job, err)
+			}
+		}
+		if err := p.Push(ctx, strings.Repeat("x", 2<<10)); !errors.As(err, &large) {
+			t.Errorf("too large: %v", err)
+		}
+		check(t, p.Push(ctx, "good"))
+		if j := next(t, w); j.Value != "good" {
+			t.Errorf("got %q", j.Value)
+		} else {
+			check(t, j.Ack())
+		}
+		check(t, p.Drain(ctx))
+		if st := p.Stats(); st.Pushed != 1 || st.Unsettled != 0 || st.Dropped != 0 {
+			t.Errorf("%s: %+v", d, st)
+		}
+	}
+}
+
+// What somebody else sends on the pipeline's channels is refused and counted.
+func TestPipelineStrangers(t *testing.T) {
+	ctx, dir := testContext(t), directory.NewRegistry()
+	p := openPusherOf(t, openNode(t, dir, "p"), PusherConfig[string]{})
+	w := openPullerOf(t, openNode(t, dir, "w"), PullerConfig[string]{})
+	check(t, p.WaitWorkers(ctx, 1))
+	stranger := openNode(t, dir, "stranger")
+	jobs, err := stranger.Producer(ctx, "jobs", fabric.ProducerConfig{})
+	check(t, err)
+	acks, err := stranger.Producer(ctx, "jobs.acks", fabric.ProducerConfig{})
+	check(t, err)
+	records := [][]byte{
+		nil, []byte("hello"), {0xc1}, appendRecord(nil, 99), appendRecord(nil, kindJob, 0), appendRecord(nil, kindHello, 1, 0, 0),
+		appendRecord(nil, kindHello, 1, 0, 1<<40), appendRecord(nil, kindReject, 1), appendRecord(nil, kindTaken), appendRecord(nil, kindBye),
+		appendRecord(nil, kindDeadJob, 0, 1, 1), appendRecord(nil, kindOneJob),
+	}
+	for _, record := range records {
+		check(t, jobs.SendAll(ctx, record))
+		check(t, acks.SendAll(ctx, record))
+	}
+	// Well-formed, and about nothing that there is.
+	check(t, acks.SendAll(ctx, appendRecord(nil, kindDone, 12345, 1)))
+	check(t, acks.SendAll(ctx, appendRecord(nil, kindBye, 12345)))
+	check(t, acks.SendAll(ctx, appendRecord(nil, kindTaken, 5)))
+	check(t, jobs.SendAll(ctx, appendRecord(nil, kindJob, 7, 1, 1))) // of a pusher that nobody knows
+	for range records {
+		var e *RecordError
+		if _, err := w.Receive(ctx); !errors.As(err, &e) || e.From != jobs.Address() {
+			t.Fatalf("a stranger's message: %v", err)
+		}
+	}
+	check(t, p.Push(ctx, "job"))
+	j := next(t, w)
+	check(t, j.Ack())
+	await(t, "all records to be counted", func() bool { return p.Stats().Malformed+p.Stats().Late > uint64(len(records)) })
+	check(t, p.Drain(ctx))
+	if st := w.Stats(); st.Malformed != uint64(len(records)) || st.Orphaned != 1 || st.Received != 1 {
+		t.Errorf("worker: %+v", st)
+	}
+	if st := p.Stats(); st.Settled != 1 || st.Late != 1 || st.Malformed != uint64(len(records)) {
+		t.Errorf("pusher: %+v", st)
+	}
+}
+
+// A worker that drains finishes what it has, gets nothing new, and nothing of it
+// is delivered twice.
+func TestPipelineWorkerDrains(t *testing.T) {
+	ctx, dir := testContext(t), directory.NewRegistry()
+	p := openPusherOf(t, openNode(t, dir, "p"), PusherConfig[int]{})
+	leaving := openPullerOf(t, openNode(t, dir, "leaving"), PullerConfig[int]{InFlight: 8})
+	var pushing, working sync.WaitGroup
+	const jobs = 50
+	pushing.Go(func() {
+		for i := range jobs {
+			check(t, p.Push(ctx, i))
+		}
+	})
+	var done ledger[int]
+	held := next(t, leaving)
+	drained := make(chan error, 1)
+	go func() { drained <- leaving.Drain(ctx) }()
+	for j, err := range leaving.Jobs(ctx) { // ends by itself
+		if err != nil {
+			t.Fatal(err)
+		}
+		done.add(j.Value)
+		check(t, j.Ack())
+	}
+	select {
+	case err := <-drained:
+		t.Fatal("Drain did not wait for the last job:", err)
+	default:
+	}
+	done.add(held.Value)
+	check(t, held.Ack())
+	check(t, <-drained)
+	stays := openPullerOf(t, openNode(t, dir, "stays"), PullerConfig[int]{Pushers: 1})
+	working.Go(func() { work(t, ctx, stays, &done) })
+	pushing.Wait()
+	await(t, "the pusher to know the other worker alone", func() bool {
+		w := p.Stats().Workers
+		return len(w) == 1 && w[0].Address.Node == "stays"
+	})
+	check(t, p.Drain(ctx))
+	working.Wait()
+	holds(t, &done, jobs, true)
+	if st := p.Stats(); st.Redelivered != 0 || st.Settled != jobs {
+		t.Errorf("%+v", st)
+	}
+}
+
+// A worker learns that its pusher is gone: from Receive if that had not finished,
+// and from Ack.
+func TestPipelinePusherLost(t *testing.T) {
+	ctx, dir := testContext(t), directory.NewRegistry()
+	node := openNode(t, dir, "dies")
+	p := openPusherOf(t, node, PusherConfig[int]{})
+	w := openPullerOf(t, openNode(t, dir, "w"), PullerConfig[int]{})
+	check(t, p.Push(ctx, 1))
+	j := next(t, w)
+	check(t, node.Close())
+	if _, err := w.Receive(ctx); lostPeer(err) == nil {
+		t.Errorf("Receive: %v", err)
+	}
+	if err := j.Ack(); lostPeer(err) == nil {
+		t.Errorf("Ack: %v", err)
+	}
+	// The next pusher of that name is another one.
+	again := openPusherOf(t, openNode(t, dir, "dies"), PusherConfig[int]{})
+	check(t, again.Push(ctx, 2))
+	if j := next(t, w); j.Value != 2 {
+		t.Errorf("got %d", j.Value)
+	} else {
+		check(t, j.Ack())
+	}
+	check(t, again.Drain(ctx))
+}
+
+func TestPipelineRefusesBadConfig(t *testing.T) {
+	ctx, n := testContext(t), openNode(t, directory.NewRegistry(), "n")
+	for want, cfg := range map[string]PusherConfig[int]{
+		"delivery 7":                    {Delivery: 7},
+		"MaxDeliveries is -1":           {MaxDeliveries: -1},
+		"and MaxDeliveries is not":      {DeadLetters: "dead"},
+		"at most once and":              {Delivery: AtMostOnce, MaxDeliveries: 1},
+		"own channel":                   {MaxDeliveries: 1, DeadLetters: "jobs"},
+		"Unsettled.Bytes is -1":         {Unsettled: fabric.HighWaterMark{Bytes: -1}},
+		"Unsettled.Messages is 2000000": {Unsettled: fabric.HighWaterMark{Messages: 2_000_000}},
+		"Patience is 1ms":               {Patience: time.Millisecond},
+		`channel name "a/b.acks"`:       {Channel: "a/b"},
+		"has 260 bytes":                 {Channel: longName},
+	} {
+		if cfg.Channel == "" {
+			cfg.Channel = "jobs"
+		}
+		if p, err := OpenPusher(ctx, n, cfg); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%+v: %v, want %q (%v)", cfg, err, want, p != nil)
+		}
+	}
+	for _, inFlight := range []int{-1, maxInFlight + 1} {
+		if _, err := OpenPuller(ctx, n, PullerConfig[int]{Channel: "jobs", InFlight: inFlight}); !errors.Is(err, fabric.ErrConfig) {
+			t.Errorf("InFlight %d: %v", inFlight, err)
+		}
+	}
+	members, err := n.Directory().Members(ctx, "jobs.acks")
+	if err != nil || len(members) != 0 {
+		t.Errorf("%v, %v are left behind", members, err)
+	}
+}
+
+var longName = strings.Repeat("x", 255)
