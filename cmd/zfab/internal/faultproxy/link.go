@@ -36,11 +36,10 @@ type Link struct {
 
 // A way is what is wrong with one direction.
 type way struct {
-	holes  int           // black holes at present
-	delay  time.Duration // of all delays together
-	rates  []int64       // bytes per second of each limit; the least counts
-	free   time.Time     // when the least limit admits the next byte
-	passed uint64        // bytes given to the receiving end
+	holes int           // black holes at present
+	delay time.Duration // of all delays together
+	rates []int64       // bytes per second of each limit; the least counts
+	free  time.Time     // when the least limit admits the next byte
 }
 
 // A cut waits until so many bytes have passed in its direction.
@@ -170,13 +169,6 @@ func (l *Link) fault(directions []Direction, begin, end func(*way)) func() {
 	return sync.OnceFunc(func() { each(end) })
 }
 
-// Passed is how many bytes went in a direction so far.
-func (l *Link) Passed(d Direction) uint64 {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.ways[d].passed
-}
-
 // A permit is how many bytes may be written now.
 type permit struct {
 	bytes int
@@ -205,7 +197,6 @@ func (l *Link) admit(d Direction, bytes int, sent, now time.Time) (p permit, ok 
 			l.change()
 		}
 	}
-	w.passed += uint64(p.bytes)
 	return p, true, 0, nil
 }
 

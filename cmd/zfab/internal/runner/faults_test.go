@@ -17,7 +17,7 @@ func breaking(faults string) string {
 name: breaking
 nodes: {count: 3, heartbeat_interval: 50ms, heartbeat_timeout: 400ms}
 channels: {a: {pattern: exchange, producers: 1, consumers: 1, high_water_mark: 16KiB}}
-load: {channel: a, duration: 1500ms, size: 64B, rate: 3000}
+load: {channel: a, duration: 2500ms, size: 64B, rate: 3000}
 faults: [` + faults + `]
 expect: [lost == 0, duplicated == 0, reordered == 0, corrupted == 0, errors == 0]
 `
@@ -33,8 +33,8 @@ func TestFaultsOfLinks(t *testing.T) {
 	}{
 		"cut":       {"{at: 200ms, every: 100ms, times: 8, cut: random}", 8, nil},
 		"cut all":   {"{at: 300ms, cut: all}", 1, func(f *report.Faults) bool { return f.Items[0].Events[0].Target == "all" }},
-		"blackhole": {"{at: 200ms, for: 800ms, blackhole: n1-n2}", 1, func(f *report.Faults) bool { return f.Detection.Count == 1 && f.Detection.Max >= 300 }},
-		"one way":   {"{at: 200ms, for: 800ms, blackhole: n3->n2}", 1, func(f *report.Faults) bool { return f.Detection.Count == 1 && f.Items[0].Events[0].Target == "n2-n3" }},
+		"blackhole": {"{at: 200ms, for: 1500ms, blackhole: n1-n2}", 1, func(f *report.Faults) bool { return f.Detection.Count == 1 && f.Detection.Max >= 300 }},
+		"one way":   {"{at: 200ms, for: 1500ms, blackhole: n3->n2}", 1, func(f *report.Faults) bool { return f.Detection.Count == 1 && f.Items[0].Events[0].Target == "n2-n3" }},
 		"short":     {"{at: 200ms, for: 100ms, blackhole: n1-n2}", 1, func(f *report.Faults) bool { return f.Detection.Count == 0 }},
 		"delay":     {"{at: 0s, delay: n1-n2, amount: 20ms}, {at: 300ms, every: 300ms, for: 100ms, times: 2, delay: random, amount: 50ms}", 3, nil},
 		"rate":      {"{at: 300ms, for: 500ms, rate: n1-n2, bytes_per_second: 64KiB}", 1, nil},
@@ -54,7 +54,7 @@ func TestFaultsOfLinks(t *testing.T) {
 
 // A fault that met nothing has shown nothing.
 func TestFaultsThatHitNothing(t *testing.T) {
-	quiet := strings.Replace(breaking("{at: 600ms, cut: n1-n2}"), "duration: 1500ms", "messages: 10", 1)
+	quiet := strings.Replace(breaking("{at: 600ms, cut: n1-n2}"), "duration: 2500ms", "messages: 10", 1)
 	for name, text := range map[string]string{
 		"came too late":  quiet,
 		"nothing to hit": strings.Replace(breaking("{at: 200ms, cut: n1-n2}"), "rate: 3000", "rate: 1", 1),

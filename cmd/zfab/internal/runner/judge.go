@@ -32,7 +32,7 @@ func judge(runs []*oneRun, kind Kind) *report.Report {
 		more := len(r.Problems) - maxProblems
 		r.Problems = append(r.Problems[:maxProblems], fmt.Sprintf("and %d more", more))
 	}
-	if s := main.sockets; s != nil && *s != r.Links.Open {
+	if s := main.sockets; s != nil && *s != r.Links.Open && !breaksLinks(main.topology.Faults) {
 		r.Problems = append(r.Problems, fmt.Sprintf("the nodes tell of %d links, the operating system of %d connections between them", r.Links.Open, *s))
 	}
 	judgeStalls(runs, r)
