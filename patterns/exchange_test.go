@@ -12,13 +12,9 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/zfab/zfab/fabric"
 	"github.com/zfab/zfab/fabric/directory"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // testContext bounds a test's waits.
 func testContext(t testing.TB) context.Context {
