@@ -32,7 +32,7 @@ func (r *Receiver) Demand(mark Mark, budget *Budget, size int, blocked bool) boo
 	want := r.window
 	switch {
 	case want == 0 || r.released:
-		want = r.window + min(FirstWindow, mark.Bytes)
+		want = min(r.window+FirstWindow, mark.Bytes) // behind what is held still
 	case blocked && r.caughtUp:
 		want = max(want, min(want*2, mark.Bytes))
 		r.caughtUp = false

@@ -181,3 +181,29 @@ func TestCreditReturns(t *testing.T) {
 		}
 	})
 }
+
+// What is lent anew after a release comes behind what the consumer holds still,
+// and both together stay within the high-water mark.
+func TestRoomAfterAReleaseIsWithinTheMark(t *testing.T) {
+	mark, budget := Mark{Messages: 100, Bytes: 1000}, NewBudget(1<<20)
+	var r Receiver
+	r.Demand(mark, budget, 10, false)
+	r.Receive(40, 900)
+	r.Released(budget, 1)
+	if !r.Demand(mark, budget, 10, true) || r.Limit.Bytes != 1000 {
+		t.Errorf("with 900 bytes held and a mark of 1000, the limit is %v", r.Limit)
+	}
+	r.Receive(5, 100)
+	r.Released(budget, 2)
+	if r.Demand(mark, budget, 10, true); r.Limit.Bytes != 1000 {
+		t.Errorf("at the mark, the limit is %v", r.Limit)
+	}
+	r.Consume(mark, budget, 1, 50, 0)
+	if r.Limit.Bytes != 1050 {
+		t.Errorf("with 50 bytes handled, the limit is %v", r.Limit)
+	}
+	r.Close(budget)
+	if budget.Lent() != 0 {
+		t.Errorf("%d bytes are not given back", budget.Lent())
+	}
+}
