@@ -64,10 +64,10 @@ func blackHole(t *testing.T, holes [][2]string, idle bool) {
 	}
 
 	time.Sleep(time.Until(began.Add(holeFor)))
+	healed := time.Now() // before it is: a dial under way may be quick
 	for _, hole := range holes {
 		network.heal(t, hole[1])
 	}
-	healed := time.Now()
 	for _, p := range nodes {
 		up, _ := p.Await(t, "up", healed, patience)
 		t.Logf("%s had a link %v after the end of the hole", p.Name, up.Sub(healed).Round(time.Millisecond))
