@@ -88,11 +88,7 @@ func (l *ledger) settle(consumers int) []report.Messages {
 func (l *ledger) stream(id streamID) (m report.Messages) {
 	s, told := l.sent[id]
 	came := l.came[id]
-	open := told && !s.Over && !s.life.span.killed // to the end of the run
-	promised := s.Acknowledged
-	if open {
-		promised = s.Accepted
-	}
+	open := told && !s.Over && !s.life.span.killed // to the end of the run: all of it is acknowledged
 	next := uint64(0)
 	for _, c := range came {
 		next = max(next, c.Next)
@@ -106,11 +102,11 @@ func (l *ledger) stream(id streamID) (m report.Messages) {
 	}
 	for _, c := range came {
 		if open || !l.mayBury(id, c) {
-			m.Lost += c.Lost(promised)
+			m.Lost += c.Lost(s.Acknowledged)
 			continue
 		}
-		m.Lost += c.Lost(min(promised, c.Next))
-		m.Buried += promised - min(promised, c.Next)
+		m.Lost += c.Lost(min(s.Acknowledged, c.Next))
+		m.Buried += s.Acknowledged - min(s.Acknowledged, c.Next)
 	}
 	switch {
 	case s.Over:

@@ -53,6 +53,7 @@ func TestLedger(t *testing.T) {
 		"nobody killed, and it ended":      {[]Result{sends(alive, ended), sees(alive, 0, state(8, 0))}, 0, 4, 0, 0, "ended 1 times, and its consumer's node was killed 0 times"},
 		"nobody killed, acked is missing":  {[]Result{sends(alive, ended), sees(alive, 0, state(5, 0))}, 1, 4, 0, 0, "ended 1 times"},
 		"killed before the producer began": {[]Result{sends(span{began: 7 * time.Second}, ended), {Node: n2, span: killed}}, 6, 4, 0, 0, "ended 1 times"},
+		"killed after the producer was":    {[]Result{sends(killed, ended), {Node: n2, span: span{killed: true, ended: 8 * time.Second, renewed: 9 * time.Second}}}, 6, 4, 0, 0, "ended 1 times"},
 
 		"producer killed":                      {[]Result{sends(killed, dying), sees(alive, 0, state(8, 0))}, 0, 0, 2, 0, ""},
 		"producer killed, more came than told": {[]Result{sends(killed, dying), sees(alive, 0, state(12, 0))}, 0, 0, 0, 0, ""},
