@@ -9,7 +9,8 @@ import (
 	"github.com/zfab/zfab/fabric/directory"
 )
 
-// gate is a directory whose watches tell nothing while it is shut.
+// gate is a directory of which the watches that have begun before tell nothing
+// while it is shut.
 type gate struct {
 	directory.Service
 	turn chan struct{} // holds one token while the gate is open
@@ -26,7 +27,10 @@ func (g *gate) shut() { <-g.turn }
 
 func (g *gate) Watch(ctx context.Context, channel string) (directory.Watcher, error) {
 	w, err := g.Service.Watch(ctx, channel)
-	return gatedWatcher{w, g}, err
+	if err != nil || len(g.turn) == 0 {
+		return w, err
+	}
+	return gatedWatcher{w, g}, nil
 }
 
 type gatedWatcher struct {
@@ -185,6 +189,32 @@ func TestLateWordThatAConsumerHasLeft(t *testing.T) {
 	px.shutdown(false)
 	wantMessages(t, ctx, c, 0, 6)
 	if err := p.Flush(ctx); err != nil {
+		t.Error(err)
+	}
+}
+
+// A node that drains while the link to a peer is down has nothing left to
+// deliver, but the peer does not know that: it comes and is told, instead of
+// waiting for the resume window.
+func TestNodeThatDrainsIsHeardThoughTheLinkIsDown(t *testing.T) {
+	ctx := testContext(t)
+	p := newPair(t, ctx, time.Minute, time.Minute)
+	p.send(t, ctx, 0, 5)
+	if err := p.producer.Flush(ctx); err != nil {
+		t.Fatal(err)
+	}
+	wantMessages(t, ctx, p.c, 0, 5)
+	p.hide(t, ctx)
+	drained := make(chan error, 1)
+	go func() { drained <- p.a.Drain(ctx) }()
+	await(t, ctx, "the node to be out of the directory", func() bool { return len(p.c.Producers()) == 0 })
+	p.px.shutdown(false)
+	await(t, ctx, "the consumer's stream to end", func() bool { return len(p.b.Stats().Streams) == 0 })
+	if err := <-drained; err != nil {
+		t.Error(err)
+	}
+	// There is nobody left to wait for.
+	if err := drain(t, ctx, p.c, 0, 0); err != nil {
 		t.Error(err)
 	}
 }

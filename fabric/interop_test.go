@@ -310,6 +310,9 @@ func TestPlainRouterJoinsALink(t *testing.T) {
 		}
 	}
 	c.say(record{specBye, 0, ""})
+	if r := c.hear(); r.kind() != specBye {
+		t.Errorf("bye is answered with %v", r)
+	}
 	if _, _, err := c.conn.ReadPacket(); err == nil {
 		t.Error("the node goes on after bye")
 	}

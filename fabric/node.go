@@ -2,7 +2,6 @@ package fabric
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -44,6 +43,10 @@ type Node struct {
 	greeting []*transport.Conn // that have said no hello yet, oldest first
 	draining bool              // no producer or consumer may be made
 	closed   bool
+	deaf     bool             // no connection is heard any more
+	orderly  bool             // with owed: nothing that was accepted is missing
+	owed     map[string]uint8 // peers that have not confirmed the node's bye, and its code; nil before it is said
+	settled  chan struct{}    // closed when there are none; nil unless somebody waits
 }
 
 // Open makes a node, which then listens and is registered. It ends when ctx
@@ -143,120 +146,4 @@ func (n *Node) allLinks() []*link.Link {
 // allChannels is every channel that is in use here. Under mu.
 func (n *Node) allChannels() []*channel {
 	return slices.Collect(maps.Values(n.channels))
-}
-
-// Drain takes the node out of service without loss, as for a restart, and closes
-// it:
-//
-//  1. It leaves the directory: nobody new sends to it. From now on Producer and
-//     Consumer return ErrClosed.
-//  2. Its consumers drain: they get what others have accepted for them. Their
-//     Receive must go on being called, and returns ErrEnd at last.
-//  3. Its producers finish, which makes their Send return ErrClosed, and all that
-//     they sent is stored by its consumers' nodes.
-//  4. It closes, and its peers hear that nothing is missing.
-//
-// Steps 2 and 3 wait for peers, also while the links to them are down. Drain ends
-// early when ctx does; the node is closed then as well, and the error says what
-// may not have been delivered. Other nodes go on: their SendKey and SendAll find
-// other consumers, and a Send that names one of this node's gets an
-// *UnknownConsumerError, its message not accepted.
-func (n *Node) Drain(ctx context.Context) error {
-	n.mu.Lock()
-	n.draining = true
-	channels := n.allChannels()
-	n.mu.Unlock()
-	errs := []error{n.leave(ctx)}
-	errs = append(errs, n.drainConsumers(ctx, channels))
-	for _, ch := range channels {
-		for _, p := range ch.localProducers() {
-			if err := p.Drain(ctx); err != nil && !errors.Is(err, ErrClosed) {
-				errs = append(errs, err)
-			}
-		}
-	}
-	// Others were closed, and left their messages to the node.
-	n.mu.Lock()
-	links := n.allLinks()
-	n.mu.Unlock()
-	for _, l := range links {
-		if err := l.Flush(ctx); err != nil {
-			errs = append(errs, fmt.Errorf("fabric: drain node %s: %w", n.cfg.Name, public(err)))
-		}
-	}
-	return errors.Join(append(errs, n.Close())...)
-}
-
-// drainConsumers drains all consumers of the node at once.
-func (n *Node) drainConsumers(ctx context.Context, channels []*channel) error {
-	var wg sync.WaitGroup
-	var mu sync.Mutex
-	var errs []error
-	for _, ch := range channels {
-		for _, c := range ch.localConsumers() {
-			wg.Go(func() {
-				if err := c.Drain(ctx); err != nil && !errors.Is(err, ErrClosed) {
-					mu.Lock()
-					defer mu.Unlock()
-					errs = append(errs, err)
-				}
-			})
-		}
-	}
-	wg.Wait()
-	return errors.Join(errs...)
-}
-
-// leave takes the node out of the directory, once.
-func (n *Node) leave(ctx context.Context) error {
-	if n.left.Swap(true) {
-		return nil
-	}
-	if err := n.dir.Leave(ctx, n.cfg.Name, n.incarnation); err != nil {
-		return fmt.Errorf("fabric: node %s leaves the directory: %w", n.cfg.Name, err)
-	}
-	return nil
-}
-
-// Close deregisters the node and ends its producers, consumers and links. What
-// was accepted but not delivered is dropped; Drain delivers it first. It waits
-// for the node's goroutines, about a second at most for peers that do not read.
-func (n *Node) Close() error {
-	n.mu.Lock()
-	if n.closed {
-		n.mu.Unlock()
-		n.wg.Wait()
-		return nil
-	}
-	n.closed = true
-	links := n.allLinks()
-	channels := n.allChannels()
-	n.mu.Unlock()
-	var consumers []*Consumer
-	orderly := !n.unfinished.Load()
-	for _, ch := range channels {
-		consumers = append(consumers, ch.localConsumers()...)
-		for _, p := range ch.localProducers() {
-			orderly = orderly && p.told.Load()
-		}
-	}
-
-	ctx, cancel := context.WithTimeout(context.Background(), leavePatience)
-	defer cancel()
-	err := n.leave(ctx)
-	n.cancel()
-	n.listener.Close()
-	for _, c := range consumers {
-		c.inbox.Close()
-	}
-	var closing sync.WaitGroup
-	for _, l := range links {
-		closing.Go(func() { l.Close(closePatience, orderly && !l.Pending()) })
-	}
-	closing.Wait()
-	n.wg.Wait()
-	if n.ownDir {
-		err = errors.Join(err, n.dir.Close())
-	}
-	return err
 }

@@ -57,7 +57,7 @@ func (n *Node) accept() {
 			return
 		}
 		n.mu.Lock()
-		if n.closed {
+		if n.deaf {
 			n.mu.Unlock()
 			conn.Close()
 			return
@@ -125,11 +125,15 @@ func (n *Node) admit(conn *transport.Conn) {
 // refuse ends a connection on which a peer has said hello, and says why.
 func (n *Node) refuse(conn *transport.Conn, peer string, v peering.Verdict) {
 	level := slog.LevelWarn
-	if v.Code == wire.CodeDuplicate || v.Code == wire.CodeDone {
-		level = slog.LevelDebug // as it should be
+	switch v.Code {
+	case wire.CodeDuplicate, wire.CodeDone, wire.CodeLost: // as it should be
+		level = slog.LevelDebug
 	}
 	n.cfg.Logger.Log(n.ctx, level, "connection refused", "peer", peer, "remote", conn.RemoteAddr(), "reason", v.Reason)
 	link.Refuse(conn, v.Code, v.Reason, closePatience)
+	if v.Code == wire.CodeDone || v.Code == wire.CodeLost {
+		n.told(peer)
+	}
 }
 
 // judge decides about a peer that has dialled and says hello. It waits, for
@@ -144,8 +148,9 @@ func (n *Node) judge(conn *transport.Conn, h *wire.Hello) (*peer, peering.Verdic
 	for word := peering.NotAsked; ; {
 		n.mu.Lock()
 		if n.closed {
+			v := n.goodbye(h.Node)
 			n.mu.Unlock()
-			return nil, closing
+			return nil, v
 		}
 		p := n.peerOf(h.Node)
 		v := p.peering.Accept(h, word)
@@ -178,8 +183,6 @@ func (n *Node) taken(p *peer, conn *transport.Conn, v peering.Verdict) {
 		n.forget(p)
 	}
 }
-
-var closing = peering.Verdict{Code: wire.CodeDone, Reason: "the node is closing"}
 
 // checkHello refuses what no peer says of itself.
 func (n *Node) checkHello(h *wire.Hello) peering.Verdict {
@@ -294,12 +297,7 @@ func (n *Node) down(l *link.Link, cause error) {
 		n.mu.Unlock()
 		return
 	}
-	var bye *peering.Bye
-	var said *link.ByeError
-	if errors.As(cause, &said) {
-		bye = &peering.Bye{Code: said.Code, Text: said.Text}
-	}
-	loss, lost := p.peering.Ended(time.Now(), bye)
+	loss, lost := p.peering.Ended(time.Now(), byeOf(cause))
 	remote, closed := p.remote, n.closed
 	n.mu.Unlock()
 	if !closed {
@@ -425,6 +423,7 @@ func (n *Node) dialOnce(p *peer, endpoint string) error {
 	}
 	if err != nil {
 		conn.Close()
+		n.dismissed(p, err)
 		return err
 	}
 	v := n.judgeAnswer(p, conn, &h)
@@ -435,13 +434,42 @@ func (n *Node) dialOnce(p *peer, endpoint string) error {
 	return n.install(p, conn, &h, v, false)
 }
 
+// dismissed ends the streams if the peer has said bye instead of hello because
+// it is closing.
+func (n *Node) dismissed(p *peer, err error) {
+	n.mu.Lock()
+	loss, over := p.peering.Dismissed(byeOf(err))
+	if over {
+		p.free = make(chan struct{})
+	}
+	closed := n.closed
+	n.mu.Unlock()
+	if !over {
+		return
+	}
+	if !closed {
+		n.cfg.Logger.Info("peer has closed", "peer", p.name, "reason", err)
+		n.lose(p, loss)
+	}
+	n.free(p)
+}
+
+// byeOf is the peer's bye, if that is what err is.
+func byeOf(err error) *peering.Bye {
+	var said *link.ByeError
+	if !errors.As(err, &said) {
+		return nil
+	}
+	return &peering.Bye{Code: said.Code, Text: said.Text}
+}
+
 // judgeAnswer decides about a peer that was dialled and has answered.
 func (n *Node) judgeAnswer(p *peer, conn *transport.Conn, h *wire.Hello) peering.Verdict {
 	for word := peering.NotAsked; ; word = n.lookUp(p) {
 		n.mu.Lock()
 		if n.closed {
 			n.mu.Unlock()
-			return closing
+			return peering.Verdict{Code: wire.CodeBusy, Reason: "the node is closing"}
 		}
 		v := p.peering.Answered(h, word)
 		n.taken(p, conn, v)

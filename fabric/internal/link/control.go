@@ -147,6 +147,9 @@ func (c *core) handle(p []byte, from Retainer) error {
 }
 
 func (c *core) record(rec *wire.Record, from Retainer) error {
+	if c.closed && rec.Kind != wire.KindBye {
+		return nil // all streams have ended
+	}
 	switch rec.Kind {
 	case wire.KindData, wire.KindFragment, wire.KindEnd, wire.KindBacklog, wire.KindReset:
 		return c.forward(rec, from)

@@ -73,6 +73,7 @@ type Link struct {
 	silent   int             // ticks since something was heard
 	cause    error           // why the connection is being closed, if we know
 	closed   bool
+	answered bool // the peer has said bye as well
 
 	wake chan struct{} // to the writer
 	wg   sync.WaitGroup
@@ -210,17 +211,30 @@ func (l *Link) read(conn *transport.Conn, written chan struct{}) {
 	l.cfg.Hooks.Down(l, err)
 }
 
-// parting tells a peer that broke the protocol why its connection ends, if it
-// takes that within partingPatience. The reader has stopped, so nothing that
-// the peer sends counts any more.
+// parting has the last word, if the peer takes it within partingPatience: one
+// that broke the protocol is told why its connection ends, and one that has said
+// bye, that it was heard. The reader has stopped, so nothing that the peer sends
+// counts any more.
 func (l *Link) parting(conn *transport.Conn, err error, written chan struct{}) {
 	var fault *ProtocolError
-	if !errors.As(err, &fault) {
+	var bye *ByeError
+	last := &wire.Record{}
+	switch {
+	case errors.As(err, &fault):
+		last.Code, last.Text = wire.CodeProtocol, []byte(fault.Reason)
+	case errors.As(err, &bye):
+		last.Code, last.Text = wire.CodeDone, []byte("the bye was heard")
+	default:
+		return
+	}
+	l.mu.Lock()
+	if l.closed {
+		l.answered = bye != nil
+		l.mu.Unlock()
 		return
 	}
 	conn.SetWriteDeadline(time.Now().Add(partingPatience))
-	l.mu.Lock()
-	l.core.bye = &wire.Record{Code: wire.CodeProtocol, Text: []byte(fault.Reason)}
+	l.core.bye = last
 	if l.cause == nil {
 		l.cause = err
 	}
@@ -313,13 +327,14 @@ func (l *Link) write(conn *transport.Conn, written chan struct{}) {
 		err := conn.WriteBuffers(vec)
 		if err != nil {
 			conn.Close() // the reader notices
-		} else if bye {
-			conn.CloseWrite() // the peer ends the connection when it has read that, or Close's patience does
 		}
 		l.mu.Lock()
 		b.reset()
 		if err != nil && l.cause == nil {
 			l.cause = err
+		}
+		if err == nil && bye {
+			l.awaitAnswer(conn)
 		}
 		if err != nil || bye {
 			break
@@ -333,6 +348,33 @@ func (l *Link) write(conn *transport.Conn, written chan struct{}) {
 	}
 	l.carry = nil
 	l.mu.Unlock()
+}
+
+// awaitAnswer gives the peer partingPatience to answer the bye, and ends what this
+// side writes then: a peer that answers no bye closes when it has read all. Under
+// mu.
+func (l *Link) awaitAnswer(conn *transport.Conn) {
+	if l.conn != conn || !l.closed {
+		return
+	}
+	l.sleeping = true
+	l.mu.Unlock()
+	patience := time.NewTimer(partingPatience)
+	defer patience.Stop()
+	select {
+	case <-l.wake:
+		l.mu.Lock()
+		return
+	case <-patience.C:
+	}
+	conn.CloseWrite()
+	l.mu.Lock()
+	if !l.sleeping {
+		l.mu.Unlock()
+		<-l.wake
+		l.mu.Lock()
+	}
+	l.sleeping = false
 }
 
 // promptMax is the most, in bytes, that a Send writes by itself: what surely
@@ -450,14 +492,14 @@ func (l *Link) Cut(cause error) {
 
 // Close ends the link. The peer is told within patience, if it is there, and
 // whether the end is orderly: then nothing is missing. All streams end: Sends
-// with ErrClosed. It waits for the link's goroutines, so it must not be called
-// from a hook.
-func (l *Link) Close(patience time.Duration, orderly bool) {
+// with ErrClosed. It reports whether the peer has confirmed that it knows. It
+// waits for the link's goroutines, so it must not be called from a hook.
+func (l *Link) Close(patience time.Duration, orderly bool) (heard bool) {
 	l.mu.Lock()
 	if l.closed {
 		l.mu.Unlock()
 		l.wg.Wait()
-		return
+		return l.answered
 	}
 	l.shut(orderly)
 	conn := l.conn
@@ -472,6 +514,7 @@ func (l *Link) Close(patience time.Duration, orderly bool) {
 		defer timer.Stop()
 	}
 	l.wg.Wait()
+	return l.answered
 }
 
 // shut ends all streams, and has the peer told. Under mu.

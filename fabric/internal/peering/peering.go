@@ -24,6 +24,7 @@ type Peering struct {
 	life   uint64 // that had the last connection; 0: none had one
 	bound  bool   // there may be streams of that life
 	listed uint64 // the greatest that the directory has told; 0: it never has
+	over   uint64 // the greatest that has said it is over; 0: none has
 
 	// Dialling.
 	endpoint string // of the life listed, where it is dialled
@@ -41,7 +42,10 @@ func (p *Peering) Taken() bool { return p.taken }
 
 // Gone reports whether the peer's last life is over, or was given up, and no
 // other one is known of.
-func (p *Peering) Gone() bool { return p.life != 0 && !p.bound && p.listed <= p.life }
+func (p *Peering) Gone() bool {
+	last := max(p.life, p.over)
+	return last != 0 && !p.bound && p.listed <= last
+}
 
 // Life is the incarnation that had the last connection, 0 if none had one.
 func (p *Peering) Life() uint64 { return p.life }
@@ -111,16 +115,36 @@ type Bye struct {
 	Text string
 }
 
+// final reports whether the bye is that of a life that is over.
+func (b *Bye) final() bool { return b != nil && (b.Code == wire.CodeDone || b.Code == wire.CodeLost) }
+
+func (b *Bye) loss() Loss {
+	return Loss{Reason: b.Text, Orderly: b.Code == wire.CodeDone, Stated: true}
+}
+
+// Dismissed says that the peer, where own has dialled it, said bye instead of
+// hello. It reports whether the peer's life is over, and what is to be lost then:
+// the bye before, if there was one, was not heard. The slot is then taken until
+// Free.
+func (p *Peering) Dismissed(bye *Bye) (Loss, bool) {
+	if p.taken || !bye.final() {
+		return Loss{}, false
+	}
+	p.taken, p.since = true, time.Time{}
+	p.bound, p.over = false, max(p.life, p.listed)
+	return bye.loss(), true
+}
+
 // Ended says that the connection ended now, because the peer said bye if that
 // is not nil. It reports what is to be lost with it, and whether anything is;
 // else the streams wait. The slot stays taken until Free.
 func (p *Peering) Ended(now time.Time, bye *Bye) (Loss, bool) {
 	p.since = time.Time{}
 	switch {
-	case bye != nil && (bye.Code == wire.CodeDone || bye.Code == wire.CodeLost):
+	case bye.final():
 		// Nobody will come back to these streams.
-		p.bound = false
-		return Loss{Reason: bye.Text, Orderly: bye.Code == wire.CodeDone, Stated: true}, true
+		p.bound, p.over = false, p.life
+		return bye.loss(), true
 	case p.life < p.listed && !planted.Is(planted.LivesMixed):
 		p.bound = false
 		return p.Anew(), true

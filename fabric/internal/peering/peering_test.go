@@ -159,6 +159,54 @@ func TestDirectorysWord(t *testing.T) {
 	}
 }
 
+// A peer that is closing says so to whoever dials it, if its bye was not heard.
+func TestDismissed(t *testing.T) {
+	p := New("a", "b")
+	p.Listed(5, "tcp://b")
+	broken(t, p, 5)
+	if _, over := p.Dismissed(nil); over {
+		t.Error("over without a bye")
+	}
+	if _, over := p.Dismissed(&Bye{Code: wire.CodeDuplicate}); over {
+		t.Error("over because of another connection")
+	}
+	if p.Gone() {
+		t.Error("gone, though its streams wait")
+	}
+	want := Loss{"closed", true, true}
+	if loss, over := p.Dismissed(&Bye{wire.CodeDone, "closed"}); !over || loss != want || !p.Taken() {
+		t.Errorf("%v, %+v", over, loss)
+	}
+	if _, over := p.Dismissed(&Bye{wire.CodeDone, "closed"}); over {
+		t.Error("over twice")
+	}
+	p.Free()
+	if !p.Gone() {
+		t.Error("not gone")
+	}
+	if _, over := p.Expired(start.Add(time.Hour), time.Minute); over {
+		t.Error("lost once more when the resume window is over")
+	}
+	p.Listed(6, "tcp://b")
+	if p.Gone() {
+		t.Error("gone, though the next life is known of")
+	}
+
+	// One that was never connected: there is nobody to come back.
+	p = New("a", "b")
+	p.Listed(5, "tcp://b")
+	if p.Gone() {
+		t.Error("gone before it came")
+	}
+	if _, over := p.Dismissed(&Bye{Code: wire.CodeLost}); !over {
+		t.Error("not over")
+	}
+	p.Free()
+	if !p.Gone() {
+		t.Error("not gone")
+	}
+}
+
 func TestForgettable(t *testing.T) {
 	p := New("a", "b")
 	up(t, p, 5)
