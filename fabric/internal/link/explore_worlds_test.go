@@ -24,8 +24,8 @@ var quickWorlds = []smallConfig{
 	{name: "two streams", from: []int{0, 0}, sizes: []int{1}, mark: smallMark, underway: 1},
 }
 
-// theWorld is the one that the link was designed against: a window of two
-// messages, three messages on each stream, the last of them the producer's end,
+// theWorld is the one that most of the time is for: a window of two messages,
+// three messages on each stream, the last of them the producer's end,
 // two cuts and a restart. The producers may hold all of it, so that it is the
 // window that makes them wait.
 func theWorld(name string, from ...int) smallConfig {
