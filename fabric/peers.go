@@ -33,6 +33,7 @@ type peer struct {
 	wanted  map[string]struct{} // channels on which it has producers and this node consumers: it dials
 	free    chan struct{}       // closed when the peering's slot is free again; nil while it is
 	remote  string              // address of the connection
+	refusal string              // why the peer has refused this node, as last told
 }
 
 // peerOf returns the peer called name, made if needed. Under mu.
@@ -178,7 +179,7 @@ func (n *Node) judge(conn *transport.Conn, h *wire.Hello) (*peer, peering.Verdic
 // peers of which there are too many. Under mu.
 func (n *Node) taken(p *peer, conn *transport.Conn, v peering.Verdict) {
 	if v.Do == peering.Admit {
-		p.free, p.remote = make(chan struct{}), conn.RemoteAddr()
+		p.free, p.remote, p.refusal = make(chan struct{}), conn.RemoteAddr(), ""
 	} else if v.Do == peering.Refuse {
 		n.forget(p)
 	}
@@ -371,15 +372,32 @@ func (n *Node) dial(p *peer, wait time.Duration) {
 		}
 		wait = 0
 		if err := n.dialOnce(p, endpoint); err != nil {
-			n.mu.Lock()
-			wait = p.peering.DialFailed(rand.Float64())
-			tell := p.peering.Failures() == tellFailures && !p.peering.Taken() && !n.closed
-			n.mu.Unlock()
-			if tell {
-				n.cfg.Logger.Warn("peer cannot be reached, trying on", "peer", p.name, "endpoint", endpoint, "reason", err)
-			}
+			wait = n.dialFailed(p, endpoint, err)
 		}
 	}
+}
+
+// dialFailed tells an operator what they should know of a dial that failed, and
+// returns the wait before the next one.
+func (n *Node) dialFailed(p *peer, endpoint string, err error) (wait time.Duration) {
+	n.mu.Lock()
+	wait = p.peering.DialFailed(rand.Float64())
+	trying := !p.peering.Taken() && !n.closed
+	tell := trying && p.peering.Failures() == tellFailures
+	bye := byeOf(err)
+	refused := trying && bye != nil && (bye.Code == wire.CodeFenced || bye.Code == wire.CodeRefused) && bye.Text != p.refusal
+	if refused {
+		p.refusal = bye.Text
+	}
+	n.mu.Unlock()
+	switch {
+	case refused:
+		// It will not help to try on until somebody does something about it.
+		n.cfg.Logger.Error("peer refuses this node", "peer", p.name, "endpoint", endpoint, "reason", bye.Text)
+	case tell:
+		n.cfg.Logger.Warn("peer cannot be reached, trying on", "peer", p.name, "endpoint", endpoint, "reason", err)
+	}
+	return wait
 }
 
 // pause waits for d, or until the node closes.
