@@ -3,7 +3,6 @@ package patterns
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"time"
 
@@ -20,37 +19,30 @@ type lane struct {
 	acks     *fabric.Consumer
 	kick     chan struct{} // capacity 1: the keeper's time has changed
 
-	workers map[fabric.Address]*worker // by the address of what they speak with
-	balance balancer[*worker]
+	workers *roster[load]
 	again   jobList   // jobs that wait for a worker, because one has not settled them
 	later   laterHeap // jobs that were rejected with a delay
 }
 
-// worker is a Puller as a pusher knows it.
-type worker struct {
-	lane    *lane
-	addr    fabric.Address // its consumer on the channel
-	source  fabric.Address // its producer of acknowledgements
-	session uint64
-	target  *fabric.Target // nil until the node knows the consumer, and never changed after
-	seat    *seat[*worker]
-	jobs    jobList // that it has
-	settled uint64
+// worker is a Puller as a pusher knows it. One that is gone or away has its jobs
+// taken away, and they go on to count as what it has outstanding: it may still
+// settle them.
+type worker = member[load]
 
+// load is what a worker has and had.
+type load struct {
+	lane        *lane
+	jobs        jobList
+	settled     uint64
 	sent, taken uint64 // at most once: jobs in all
-
-	since     time.Time // when its node was first seen without connection; zero if it has one
-	suspended bool      // since is too long ago: its jobs were given to others
-	gone      bool      // its consumer takes no more; what it has it may still settle
-	left      bool      // the pusher knows it no more
 }
 
 // assign makes j the worker's. Under mu.
-func (w *worker) assign(j *job) {
+func assign(j *job, w *worker) {
 	j.worker = w
 	j.deliveries++
 	j.state.Store(jobSending)
-	w.jobs.append(j)
+	w.who.jobs.append(j)
 }
 
 func openLane(ctx context.Context, p *pusher, channel string) (*lane, error) {
@@ -58,15 +50,13 @@ func openLane(ctx context.Context, p *pusher, channel string) (*lane, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &lane{
-		pusher: p, channel: channel, acks: acks, kick: make(chan struct{}, 1),
-		workers: make(map[fabric.Address]*worker),
-	}
+	l := &lane{pusher: p, channel: channel, acks: acks, kick: make(chan struct{}, 1)}
 	l.producer, err = p.node.Producer(ctx, channel, fabric.ProducerConfig{HighWaterMark: unlimited})
 	if err != nil {
 		acks.Close()
 		return nil, err
 	}
+	l.workers = newRoster(p.node, l.producer, p.cfg.patience, l.lost)
 	return l, nil
 }
 
@@ -88,11 +78,7 @@ func (l *lane) hear() {
 		}
 		p.mu.Lock()
 		if lost != nil {
-			for _, w := range l.workers {
-				if w.source.Node == lost.Node {
-					l.leave(w, "its worker is lost: "+lost.Reason)
-				}
-			}
+			l.workers.nodeLost(lost)
 		} else if !l.take(m.Source(), m.Body) {
 			p.stats.Malformed++
 		}
@@ -123,7 +109,9 @@ func (l *lane) take(from fabric.Address, record []byte) bool {
 		if !f.end() || room == 0 || room > maxInFlight {
 			return false
 		}
-		l.hello(from, session, fabric.Address{Node: from.Node, Index: int(index)}, int(room))
+		if w := l.workers.hello(from, session, int(index), int(room)); w != nil {
+			w.who.lane = l
+		}
 	case kindTaken:
 		jobs := f.number()
 		if !f.end() {
@@ -135,81 +123,21 @@ func (l *lane) take(from fabric.Address, record []byte) bool {
 		if !f.end() {
 			return false
 		}
-		if w := l.workers[from]; w != nil && w.session == session {
-			l.leave(w, "its worker has closed")
-		}
+		l.workers.bye(from, session)
 	default:
 		return false
 	}
 	return true
 }
 
-// hello takes a worker in. One that says it again is not new.
-func (l *lane) hello(from fabric.Address, session uint64, addr fabric.Address, room int) {
-	if w := l.workers[from]; w != nil {
-		if w.session == session && !w.gone {
-			return
-		}
-		l.leave(w, "its worker was replaced")
-	}
-	w := &worker{lane: l, addr: addr, source: from, session: session}
-	w.seat = newSeat(w, room)
-	l.workers[from] = w
-	l.reach(w)
-}
-
-// reach finds the worker's consumer, or finds that it is there no more.
-func (l *lane) reach(w *worker) {
-	t, err := l.producer.To(w.addr)
-	if err == nil && w.target == nil {
-		w.target = t
-		l.tellCame()
-	}
-	l.seat(w, err == nil)
-}
-
-// seat lets w have jobs, if it can.
-func (l *lane) seat(w *worker, listed bool) {
-	if listed && !w.gone && !w.suspended {
-		l.balance.sit(w.seat)
-	} else {
-		l.balance.leave(w.seat)
-	}
-}
-
-// tellCame wakes who waits for workers.
-func (l *lane) tellCame() {
+// lost gives the jobs of a worker that is gone or away to others.
+func (l *lane) lost(w *worker, reason string) {
 	p := l.pusher
-	close(p.came)
-	p.came = make(chan struct{})
-}
-
-// present is how many workers are there. Under mu.
-func (l *lane) present() (n int) {
-	for _, w := range l.workers {
-		if w.target != nil && !w.gone {
-			n++
-		}
+	if p.cfg.delivery == AtMostOnce && w.left {
+		p.stats.Lost += w.who.sent - w.who.taken
 	}
-	return n
-}
-
-// leave lets w go, and gives its jobs to others.
-func (l *lane) leave(w *worker, reason string) {
-	p := l.pusher
-	delete(l.workers, w.source)
-	w.left = true
-	p.retire(w)
-	if p.cfg.delivery == AtMostOnce {
-		p.stats.Lost += w.sent - w.taken
-	}
-	l.takeBack(w, reason)
-}
-
-// takeBack gives w's jobs to others. They go on to count as w's outstanding.
-func (l *lane) takeBack(w *worker, reason string) {
-	for j := w.jobs.first; j != nil; j = w.jobs.first {
-		l.pusher.comeBack(j, retry{reason: reason})
+	for j := w.who.jobs.first; j != nil; j = w.who.jobs.first {
+		p.comeBack(j, retry{reason: "worker lost: " + reason})
 	}
 }
 
@@ -222,7 +150,7 @@ func (l *lane) current(from fabric.Address, id, delivery uint64) (j *job, now bo
 		return j, true
 	}
 	l.pusher.stats.Late++
-	if w := l.workers[from]; w != nil && w.seat.out > 0 {
+	if w := l.workers.members[from]; w != nil && w.seat.out > 0 {
 		l.pusher.release(w)
 	}
 	if !ok || j.lane != l || delivery == 0 || delivery > j.deliveries {
@@ -238,7 +166,7 @@ func (l *lane) done(from fabric.Address, id, delivery uint64) {
 		return
 	}
 	if now {
-		j.worker.settled++
+		j.worker.who.settled++
 	}
 	l.pusher.stats.Settled++
 	l.pusher.detach(j)
@@ -254,16 +182,16 @@ func (l *lane) rejected(from fabric.Address, id, delivery uint64, r retry) {
 
 // took is a worker's word of how many jobs it has taken since it said so last.
 func (l *lane) took(from fabric.Address, jobs uint64) {
-	w := l.workers[from]
+	w := l.workers.members[from]
 	if w == nil {
 		return
 	}
-	jobs = min(jobs, w.sent-w.taken)
-	w.taken += jobs
-	w.settled = w.taken
+	jobs = min(jobs, w.who.sent-w.who.taken)
+	w.who.taken += jobs
+	w.who.settled = w.who.taken
 	l.pusher.stats.Settled += jobs
-	w.seat.out = int(w.sent - w.taken)
-	l.balance.fix(w.seat)
+	w.seat.out = int(w.who.sent - w.who.taken)
+	l.workers.balance.fix(w.seat)
 }
 
 // postpone lets j wait for its time.
@@ -282,7 +210,7 @@ func (l *lane) postpone(j *job) {
 func (l *lane) keep() {
 	p := l.pusher
 	defer p.wg.Done()
-	tick := time.NewTicker(min(max(p.cfg.patience/4, minPatience), time.Second))
+	tick := time.NewTicker(l.workers.interval())
 	defer tick.Stop()
 	due := time.NewTimer(0)
 	defer due.Stop()
@@ -295,15 +223,11 @@ func (l *lane) keep() {
 		case <-changed:
 			changed = l.producer.Changed()
 			p.mu.Lock()
-			for _, w := range l.workers {
-				l.reach(w)
-			}
+			l.workers.reachAll()
 			p.mu.Unlock()
 		case <-tick.C:
 			p.mu.Lock()
-			for _, w := range l.workers {
-				l.watch(w, time.Now())
-			}
+			l.workers.watch(time.Now())
 			p.mu.Unlock()
 		case <-l.kick:
 		case <-due.C:
@@ -329,31 +253,11 @@ func (l *lane) round(now time.Time, due *time.Timer) {
 	p.deliverAll(out)
 }
 
-// watch looks whether w's node has a connection. Without one for longer than
-// the pusher's patience, its jobs go to others, and it gets no new ones until it
-// has.
-func (l *lane) watch(w *worker, now time.Time) {
-	switch {
-	case l.pusher.node.Connected(w.source.Node):
-		w.since = time.Time{}
-		if w.suspended {
-			w.suspended = false
-			l.reach(w)
-		}
-	case w.since.IsZero():
-		w.since = now
-	case !w.suspended && now.Sub(w.since) > l.pusher.cfg.patience:
-		w.suspended = true
-		l.balance.leave(w.seat)
-		l.takeBack(w, fmt.Sprintf("its worker's node %s has no connection", w.source.Node))
-	}
-}
-
 func (l *lane) workerStats() []WorkerStats {
-	list := make([]WorkerStats, 0, len(l.workers))
-	for _, w := range l.workers {
+	list := make([]WorkerStats, 0, len(l.workers.members))
+	for _, w := range l.workers.members {
 		list = append(list, WorkerStats{
-			Address: w.addr, Room: w.seat.room, Outstanding: w.seat.out, Settled: w.settled, Away: w.suspended || w.gone,
+			Address: w.addr, Room: w.seat.room, Outstanding: w.seat.out, Settled: w.who.settled, Away: w.away || w.gone,
 		})
 	}
 	slices.SortFunc(list, func(a, b WorkerStats) int { return compareAddress(a.Address, b.Address) })

@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"maps"
-	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -219,31 +217,22 @@ type puller struct {
 	acks     *fabric.Producer
 	hands    hands
 	room     int
-	session  uint64
 	ctx      context.Context // ends with close
 	cancel   context.CancelFunc
 	wg       sync.WaitGroup
 
 	received, undecodable, malformed, orphaned atomic.Uint64
 
-	pushers atomic.Pointer[pushers] // that were greeted; replaced as a whole
+	greeter *greeter // of pushers
 
 	// The receiving goroutine's.
-	from  *pusherEnd                // of the job before
-	known *pushers                  // where that was found
-	once  *pusherEnd                // of the job before, if it was delivered at most once
+	from  *end                      // the pusher of the job before
+	known *ends                     // where that was found
+	once  *end                      // of the job before, if it was delivered at most once
 	taken map[fabric.Address]uint64 // such jobs that the pusher was not told of
 
 	closing sync.Once
 	closeIt error
-}
-
-// pushers are those that a worker knows, by their consumers of acknowledgements.
-type pushers map[fabric.Address]*pusherEnd
-
-type pusherEnd struct {
-	addr   fabric.Address
-	target *fabric.Target
 }
 
 // receivedJob is a job that the program is about to get.
@@ -262,10 +251,9 @@ func openPuller(ctx context.Context, node *fabric.Node, channel string, inFlight
 		return nil, &fabric.ConfigError{Field: "InFlight", Value: inFlight, Reason: fmt.Sprintf("be 1 to %d", maxInFlight)}
 	}
 	p := &puller{
-		node: node, channel: channel, room: inFlight, session: rand.Uint64(),
+		node: node, channel: channel, room: inFlight,
 		taken: make(map[fabric.Address]uint64),
 	}
-	p.pushers.Store(&pushers{})
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	p.consumer, err = node.Consumer(ctx, channel, fabric.ConsumerConfig{Producers: promised})
 	if err != nil {
@@ -276,41 +264,9 @@ func openPuller(ctx context.Context, node *fabric.Node, channel string, inFlight
 		p.consumer.Close()
 		return nil, err
 	}
-	p.wg.Add(1)
-	go p.greet()
+	p.greeter = newGreeter(p.acks, kindHello, p.consumer.Address().Index, inFlight)
+	p.wg.Go(func() { p.greeter.greet(p.ctx) })
 	return p, nil
-}
-
-// greet says hello to every pusher, again whenever something has changed: who
-// knows it already takes no notice. A pusher is known for as long as its stream
-// takes a hello, also if the directory has forgotten it.
-func (p *puller) greet() {
-	defer p.wg.Done()
-	hello := appendRecord(nil, kindHello, p.session, uint64(p.consumer.Address().Index), uint64(p.room))
-	for {
-		changed := p.acks.Changed()
-		known := maps.Clone(*p.pushers.Load())
-		for _, addr := range p.acks.Consumers() {
-			if t, err := p.acks.To(addr); err == nil {
-				known[addr] = &pusherEnd{addr, t}
-			}
-		}
-		p.pushers.Store(&known) // before a job can come that hello asks for
-		left := maps.Clone(known)
-		for addr, end := range known {
-			if end.target.TrySend(hello) != nil {
-				delete(left, addr)
-			}
-		}
-		if len(left) < len(known) {
-			p.pushers.Store(&left)
-		}
-		select {
-		case <-changed:
-		case <-p.ctx.Done():
-			return
-		}
-	}
 }
 
 // receive waits for the next job, whose body it returns.
@@ -351,10 +307,10 @@ func (p *puller) receive(ctx context.Context) ([]byte, receivedJob, error) {
 }
 
 // pusher is the way to a pusher that was greeted, nil if there is none.
-func (p *puller) pusher(node string, index int) *pusherEnd {
-	known := p.pushers.Load()
+func (p *puller) pusher(node string, index int) *end {
+	known := p.greeter.known.Load()
 	if known != p.known || p.from == nil || p.from.addr.Index != index || p.from.addr.Node != node {
-		p.known, p.from = known, (*known)[fabric.Address{Node: node, Index: index}]
+		p.known, p.from = known, p.greeter.find(fabric.Address{Node: node, Index: index})
 	}
 	return p.from
 }
@@ -393,10 +349,7 @@ func (p *puller) close() error {
 		p.wg.Wait()
 		p.hands.close()
 		err := p.consumer.Close()
-		bye := appendRecord(nil, kindBye, p.session)
-		for _, end := range *p.pushers.Load() {
-			_ = end.target.TrySend(bye)
-		}
+		p.greeter.bye(kindBye)
 		ctx, cancel := context.WithTimeout(context.Background(), closePatience)
 		defer cancel()
 		_ = p.acks.Drain(ctx) // what a pusher does not hear is done again

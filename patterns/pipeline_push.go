@@ -49,14 +49,14 @@ func (p *pusher) pushOnce(ctx context.Context, parcel parcel) error {
 			return nil
 		}
 		p.mu.Lock()
-		w.sent--
+		w.who.sent--
 		p.stats.Pushed--
 		if w.left {
 			p.stats.Lost--
 		}
 		p.release(w)
 		if !tooLarge(err) {
-			p.retire(w)
+			p.main.workers.retire(w)
 		}
 		again := p.advance(nil)
 		p.mu.Unlock()
@@ -112,19 +112,19 @@ func (p *pusher) tryPlace(j *job) *worker {
 	if j != nil && !p.fits(j.size()) || p.main.again.first != nil {
 		return nil
 	}
-	s := p.main.balance.pick()
+	s := p.main.workers.balance.pick()
 	if s == nil {
 		return nil
 	}
 	p.stats.Pushed++
 	if j == nil {
-		s.who.sent++
+		s.who.who.sent++
 		return s.who
 	}
 	j.id, j.number, j.lane = p.jobs.add(j), p.admitted, p.main
 	p.admitted++
 	p.bytes += j.size()
-	s.who.assign(j)
+	assign(j, s.who)
 	return s.who
 }
 
@@ -141,13 +141,13 @@ func (p *pusher) fits(size int64) bool {
 func (p *pusher) advance(out []sending) []sending {
 	for _, l := range [...]*lane{p.main, p.dead} {
 		for l != nil && l.again.first != nil {
-			s := l.balance.pick()
+			s := l.workers.balance.pick()
 			if s == nil {
 				break
 			}
 			j := l.again.first
 			j.leave()
-			s.who.assign(j)
+			assign(j, s.who)
 			if j.deliveries > 1 {
 				p.stats.Redelivered++
 			}
@@ -192,7 +192,7 @@ func (p *pusher) deliver(s sending, first bool) ([]sending, error) {
 	j.deliveries-- // it was not
 	switch {
 	case !tooLarge(err):
-		p.retire(s.to)
+		j.lane.workers.retire(s.to)
 		j.lane.again.append(j)
 		err = nil
 	case first:
@@ -206,13 +206,7 @@ func (p *pusher) deliver(s sending, first bool) ([]sending, error) {
 }
 
 // release gives w the room back of one job. Under mu.
-func (p *pusher) release(w *worker) { w.lane.balance.done(w.seat) }
-
-// retire gives w no more jobs: its consumer is gone. Under mu.
-func (p *pusher) retire(w *worker) {
-	w.gone = true
-	w.lane.balance.leave(w.seat)
-}
+func (p *pusher) release(w *worker) { w.who.lane.workers.balance.done(w.seat) }
 
 func tooLarge(err error) bool {
 	var large *fabric.TooLargeError

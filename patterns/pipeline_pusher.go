@@ -199,7 +199,6 @@ type pusher struct {
 	waiting   waitList
 	flushes   []*flushing
 	closed    bool
-	came      chan struct{} // closed when workers come
 	stats     PusherStats
 	dropped   int // since the last flush
 	dropCause string
@@ -212,7 +211,7 @@ func openPusher(ctx context.Context, node *fabric.Node, cfg pusherConfig) (_ *pu
 	if cfg, err = cfg.withDefaults(); err != nil {
 		return nil, err
 	}
-	p := &pusher{cfg: cfg, node: node, came: make(chan struct{})}
+	p := &pusher{cfg: cfg, node: node}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	defer func() {
 		if err != nil {
@@ -247,21 +246,11 @@ func (p *pusher) lanes() []*lane {
 }
 
 func (p *pusher) waitWorkers(ctx context.Context, count int) error {
-	for {
-		p.mu.Lock()
-		n, came := p.main.present(), p.came
-		p.mu.Unlock()
-		if n >= count {
-			return nil
-		}
-		select {
-		case <-came:
-		case <-p.ctx.Done():
-			return fabric.ErrClosed
-		case <-ctx.Done():
-			return fmt.Errorf("patterns: %d of %d workers of %s are there: %w", n, count, p.cfg.channel, ctx.Err())
-		}
+	n, err := waitMembers(ctx, p.ctx, &p.mu, p.main.workers, count)
+	if err != nil && err != fabric.ErrClosed {
+		return fmt.Errorf("patterns: %d of %d workers of %s are there: %w", n, count, p.cfg.channel, err)
 	}
+	return err
 }
 
 // flushing is a Flush that waits for the jobs pushed before it.

@@ -62,17 +62,20 @@ func runShared(t *testing.T, paces []time.Duration, jobs int) (time.Duration, []
 // Eight workers, each pair twice as fast as the one before: all finish within 5 %
 // of the run of each other, and the run takes at most 10 % longer than if no
 // worker ever waited. What a job really took counts, so that a machine that is
-// late with everything does not; and as it may be late in the wrong moment, one
-// good run of three is enough.
+// late with everything does not; as it may be late in the wrong moment, one good
+// run of three is enough; and on a machine so busy that a sleep takes a quarter
+// longer than asked, nothing can be said.
 func TestPipelineUnequalWorkersFinishTogether(t *testing.T) {
 	const unit = 2 * time.Millisecond
 	paces := []time.Duration{unit, unit, 2 * unit, 2 * unit, 4 * unit, 4 * unit, 8 * unit, 8 * unit}
 	const jobs = 2800 // about 1.5 s
 	for run := 1; ; run++ {
 		took, shares := runShared(t, paces, jobs)
-		rate, done := 0.0, 0
+		rate, done, asked, slept := 0.0, 0, time.Duration(0), time.Duration(0)
 		first, last := shares[0].end, shares[0].end
-		for _, s := range shares {
+		for i, s := range shares {
+			asked += time.Duration(s.jobs) * paces[i]
+			slept += s.busy
 			if s.jobs == 0 {
 				t.Fatalf("a worker starved: %+v", shares)
 			}
@@ -93,6 +96,9 @@ func TestPipelineUnequalWorkersFinishTogether(t *testing.T) {
 		}
 		if apart <= 0.05 && over <= 0.10 {
 			return
+		}
+		if run == 3 && slept > asked*5/4 {
+			t.Skipf("sleeps of %v took %v: the machine is too busy to tell", asked, slept)
 		}
 		if run == 3 {
 			t.Fatalf("not in any of three runs; the last one's shares: %+v", shares)
