@@ -1,0 +1,174 @@
+package fabric
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/zfab/zfab/fabric/internal/link"
+	"github.com/zfab/zfab/fabric/internal/peering"
+	"github.com/zfab/zfab/fabric/internal/transport"
+	"github.com/zfab/zfab/fabric/internal/wire"
+)
+
+// tellFailures is after how many dials that failed an operator is told. The
+// first ones tell nothing: the peer may be leaving, or dialling itself.
+const tellFailures = 3
+
+// dials reports whether this node looks for a connection to p: it has consumers
+// for producers there, or streams that are not at their end. Under mu.
+func (n *Node) dials(p *peer) bool {
+	return !n.closed && (len(p.wanted) > 0 || p.link.Receiving())
+}
+
+// want starts dialling p if this node wants it and nobody does so already.
+func (n *Node) want(p *peer) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if wait, ok := p.peering.StartDialing(n.dials(p), rand.Float64()); ok {
+		n.wg.Add(1)
+		go n.dial(p, wait)
+	}
+}
+
+// dial tries to reach p, after a wait, until there is a link or nobody wants
+// one.
+func (n *Node) dial(p *peer, wait time.Duration) {
+	defer n.wg.Done()
+	for {
+		n.pause(wait)
+		n.mu.Lock()
+		endpoint, ok := p.peering.NextDial(n.dials(p))
+		n.mu.Unlock()
+		if !ok {
+			return
+		}
+		wait = 0
+		if err := n.dialOnce(p, endpoint); err != nil {
+			wait = n.dialFailed(p, endpoint, err)
+		}
+	}
+}
+
+// dialFailed tells an operator what they should know of a dial that failed, and
+// returns the wait before the next one.
+func (n *Node) dialFailed(p *peer, endpoint string, err error) (wait time.Duration) {
+	n.mu.Lock()
+	wait = p.peering.DialFailed(rand.Float64())
+	trying := !p.peering.Taken() && !n.closed
+	tell := trying && p.peering.Failures() == tellFailures
+	bye := byeOf(err)
+	refused := trying && bye != nil && (bye.Code == wire.CodeFenced || bye.Code == wire.CodeRefused) && bye.Text != p.refusal
+	if refused {
+		p.refusal = bye.Text
+	}
+	n.mu.Unlock()
+	switch {
+	case refused:
+		// It will not help to try on until somebody does something about it.
+		n.cfg.Logger.Error("peer refuses this node", "peer", p.name, "endpoint", endpoint, "reason", bye.Text)
+	case tell:
+		n.cfg.Logger.Warn("peer cannot be reached, trying on", "peer", p.name, "endpoint", endpoint, "reason", err)
+	}
+	return wait
+}
+
+// pause waits for d, or until the node closes.
+func (n *Node) pause(d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-n.ctx.Done():
+	case <-timer.C:
+	}
+}
+
+// dialOnce dials, says hello and installs the connection.
+func (n *Node) dialOnce(p *peer, endpoint string) error {
+	ctx, cancel := context.WithTimeout(n.ctx, handshakePatience)
+	defer cancel()
+	conn, err := transport.Dial(ctx, endpoint, transport.Config{
+		SocketType: transport.Router, Accepts: []transport.SocketType{transport.Dealer},
+		Identity: n.cfg.Name, MaxFrame: wire.MaxPacket, UserTimeout: n.cfg.userTimeout(), Logger: n.cfg.Logger,
+	})
+	if err != nil {
+		return err
+	}
+	n.mu.Lock()
+	connection, ok := p.peering.Greet()
+	n.mu.Unlock()
+	if !ok {
+		link.Refuse(conn, wire.CodeDuplicate, "there is a connection already", closePatience)
+		return nil
+	}
+	defer func() {
+		n.mu.Lock()
+		p.peering.GreetingOver()
+		n.mu.Unlock()
+	}()
+	stop := context.AfterFunc(n.ctx, func() { conn.Close() })
+	h, err := link.Greet(conn, n.hello(connection), handshakePatience)
+	stop()
+	if err == nil && h.Node != p.name {
+		err = fmt.Errorf("%s answers at %s", h.Node, endpoint)
+	}
+	if err != nil {
+		conn.Close()
+		n.dismissed(p, err)
+		return err
+	}
+	v := n.judgeAnswer(p, conn, &h)
+	if v.Do != peering.Admit {
+		link.Refuse(conn, v.Code, v.Reason, closePatience)
+		return errors.New(v.Reason)
+	}
+	return n.install(p, conn, &h, v, false)
+}
+
+// dismissed ends the streams if the peer has said bye instead of hello because
+// it is closing.
+func (n *Node) dismissed(p *peer, err error) {
+	n.mu.Lock()
+	loss, over := p.peering.Dismissed(byeOf(err))
+	if over {
+		p.free = make(chan struct{})
+	}
+	closed := n.closed
+	n.mu.Unlock()
+	if !over {
+		return
+	}
+	if !closed {
+		n.cfg.Logger.Info("peer has closed", "peer", p.name, "reason", err)
+		n.lose(p, loss)
+	}
+	n.free(p)
+}
+
+// byeOf is the peer's bye, if that is what err is.
+func byeOf(err error) *peering.Bye {
+	var said *link.ByeError
+	if !errors.As(err, &said) {
+		return nil
+	}
+	return &peering.Bye{Code: said.Code, Text: said.Text}
+}
+
+// judgeAnswer decides about a peer that was dialled and has answered.
+func (n *Node) judgeAnswer(p *peer, conn *transport.Conn, h *wire.Hello) peering.Verdict {
+	for word := peering.NotAsked; ; word = n.lookUp(p) {
+		n.mu.Lock()
+		if n.closed {
+			n.mu.Unlock()
+			return peering.Verdict{Code: wire.CodeBusy, Reason: "the node is closing"}
+		}
+		v := p.peering.Answered(h, word)
+		n.taken(p, conn, v)
+		n.mu.Unlock()
+		if v.Do != peering.Confirm {
+			return v
+		}
+	}
+}
