@@ -18,6 +18,7 @@ import (
 type clientConn struct {
 	// immutable
 	conn    *transport.Conn
+	addr    string
 	timeout time.Duration // of one write
 	broken  chan struct{} // closed when the connection is of no more use
 	ended   chan struct{} // closed by read: it has ended
@@ -40,9 +41,10 @@ type call struct {
 var errLost = errors.New("connection lost")
 
 // newClientConn takes over a connection; control is called, on the reading goroutine, when flush is due.
-func newClientConn(conn *transport.Conn, timeout time.Duration, control func()) *clientConn {
+func newClientConn(conn *transport.Conn, addr string, timeout time.Duration, control func()) *clientConn {
 	c := &clientConn{
 		conn:    conn,
+		addr:    addr,
 		timeout: timeout,
 		broken:  make(chan struct{}),
 		ended:   make(chan struct{}),
@@ -64,7 +66,7 @@ func (c *clientConn) read() {
 			return
 		}
 		_, body, err := splitEnvelope(frames)
-		r := new(reply)
+		r := &reply{from: c.addr}
 		if err == nil {
 			err = decode(body, r)
 		}

@@ -56,11 +56,13 @@ type Candidate struct {
 type Roster struct {
 	Candidates []Candidate   // in the order of Member.Compare
 	Warming    time.Duration // how long nodes that are not listed may still register again, see WarmingError
+	Freshness
 }
 
 // Choice is the one that was chosen.
 type Choice struct {
 	Candidate
+	Freshness
 }
 
 // checkQuery checks all of it that a Chooser looks at, and what it is to choose from.

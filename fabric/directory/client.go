@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 )
@@ -50,8 +51,11 @@ func (o Options) withDefaults() Options {
 // Client is a directory in another process. It keeps one connection, dials again when it breaks, and then states
 // anew what was registered over it, so that the directory may come back empty and nobody here has to know. It renews
 // the leases of what it registered until Close, and registers again what the directory let go. Calls that a broken
-// connection interrupts are made again over the next one. Only what the directory does not answer
-// within the timeout ends with *UnavailableError; Node and Members then still tell what was known last.
+// connection interrupts are made again over the next one.
+//
+// Once every directory was tried in vain, look-ups do not wait any more: Lookup, Roster and Choose answer from what was
+// heard before, marked stale, and what they cannot answer, like all others, ends at once with *UnavailableError. Changes
+// and new watches wait for a directory to come back, for the timeout at most.
 //
 //	connected --broken--> dialing --connected--> restating --settled--> connected
 //	                         ^  |failed, backoff     |broken
@@ -61,7 +65,7 @@ func (o Options) withDefaults() Options {
 // directory is there again. Join and Add that fail leave nothing behind, in the same way.
 type Client struct {
 	// immutable
-	addr     string
+	addrs    []string // in the order in which they are tried
 	opts     Options
 	identity string          // the same over all connections: a new one replaces the older at the directory at once
 	ctx      context.Context // ends with Close
@@ -70,14 +74,16 @@ type Client struct {
 	wake     chan struct{} // room for one: something for run to do
 	changing chan struct{} // room for one: whose turn it is to change, at the directory, what is held
 
-	mu        sync.Mutex
+	mu        sync.Mutex    // a watcher's mu may be taken under it
 	conn      *clientConn   // nil: none that is of use
 	ready     chan struct{} // closed while conn is not nil
+	down      chan struct{} // closed while conn is nil and none of the directories could be reached
 	cause     error         // why there is none
+	lostAt    time.Time     // when there was one last
 	lease     time.Duration // the directory's, as it said last
 	held      map[string]*holding
 	unsettled bool // a change's outcome is unknown: what is held is to be stated anew
-	cache     map[string]NodeInfo
+	cache     cache
 	watchers  map[*clientWatcher]struct{}
 	watches   uint64 // numbers given
 }
@@ -89,25 +95,33 @@ type holding struct {
 	members map[Member]struct{}
 }
 
-// Dial connects to the directory at addr. It tries until it is there, ctx ends, or opts.Timeout is over: then
-// *UnavailableError.
+// Dial connects to the directory at addr, or to the first that answers of several, separated by commas. It tries until
+// one is there, ctx ends, or opts.Timeout is over: then *UnavailableError.
+//
+// When the connection breaks, the directories are tried in the same order again. Several must share what is registered,
+// or only one of them may run at a time: clients that are connected to different ones do not know each other's nodes.
 func Dial(ctx context.Context, addr string, opts Options) (*Client, error) {
 	var key [16]byte
 	if _, err := crand.Read(key[:]); err != nil {
 		return nil, fmt.Errorf("directory: identity: %w", err)
 	}
+	addrs, err := splitAddrs(addr)
+	if err != nil {
+		return nil, err
+	}
 	c := &Client{
-		addr:     addr,
+		addrs:    addrs,
 		opts:     opts.withDefaults(),
 		identity: fmt.Sprintf("directory-client-%x", key),
 		ended:    make(chan struct{}),
 		wake:     make(chan struct{}, 1),
 		changing: make(chan struct{}, 1),
 		ready:    make(chan struct{}),
+		down:     make(chan struct{}),
 		cause:    errors.New("no connection yet"),
 		lease:    DefaultLease,
 		held:     make(map[string]*holding),
-		cache:    make(map[string]NodeInfo),
+		cache:    newCache(),
 		watchers: make(map[*clientWatcher]struct{}),
 	}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
@@ -124,6 +138,25 @@ func Dial(ctx context.Context, addr string, opts Options) (*Client, error) {
 	go c.run(conn)
 	return c, nil
 }
+
+// maxAddrs bounds the directories of one client: each gets a part of the timeout.
+const maxAddrs = 16
+
+func splitAddrs(list string) ([]string, error) {
+	addrs := strings.Split(list, ",")
+	if len(addrs) > maxAddrs {
+		return nil, invalid("%d directories, more than %d", len(addrs), maxAddrs)
+	}
+	for i, addr := range addrs {
+		if addrs[i] = strings.TrimSpace(addr); addrs[i] == "" {
+			return nil, invalid("directories %q: an address is empty", list)
+		}
+	}
+	return addrs, nil
+}
+
+// addr names all directories, for errors and the log.
+func (c *Client) addr() string { return strings.Join(c.addrs, ",") }
 
 // Close ends the connection and every call and watcher. Nodes that did not leave become orphans at the directory, for
 // what is left of their leases.

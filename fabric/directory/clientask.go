@@ -4,27 +4,22 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
+	"time"
 )
 
 // A Client's calls that change nothing.
 
-// Members implements Service. While the directory cannot be reached, a channel that is being watched here is still
-// known.
+// Members implements Service.
 func (c *Client) Members(ctx context.Context, channel string) ([]Member, error) {
 	if err := CheckName("channel", channel); err != nil {
 		return nil, err
-	}
-	if list, ok := c.watched(channel); ok && !c.connected() {
-		return list, nil
 	}
 	var list []Member
 	q := &request{Op: opMembers, Channel: channel}
 	for {
 		r, err := c.ask(ctx, q)
 		if err != nil {
-			if known, ok := c.watched(channel); ok && errors.Is(err, ErrUnavailable) {
-				return known, nil
-			}
 			return nil, err
 		}
 		list = append(list, r.Members...)
@@ -69,42 +64,54 @@ func (c *Client) Entries(ctx context.Context) ([]Entry, error) {
 		}
 		list = append(list, r.Nodes...)
 		if !r.More || len(list) == 0 {
-			c.remember(infos(list)...)
+			c.remember(list...)
 			return list, nil
 		}
 		q.After = list[len(list)-1].Node.Name
 	}
 }
 
-// Node implements Service. While the directory cannot be reached, what was last heard of the node is returned.
+// Node implements Service.
 func (c *Client) Node(ctx context.Context, name string) (NodeInfo, error) {
-	e, err := c.Lookup(ctx, name)
+	e, err := c.node(ctx, name)
 	return e.Node, err
 }
 
-// Lookup implements Service, as Node does.
+// Lookup implements Service.
 func (c *Client) Lookup(ctx context.Context, name string) (Entry, error) {
+	e, err := c.node(ctx, name)
+	if cannotTell(err) {
+		if known, ok := c.recall(name); ok {
+			return known, nil
+		}
+	}
+	return e, err
+}
+
+// cannotTell reports whether the directory, if there is one, does not know the answer either way.
+func cannotTell(err error) bool { return errors.Is(err, ErrUnavailable) || errors.Is(err, ErrWarming) }
+
+func (c *Client) node(ctx context.Context, name string) (Entry, error) {
 	if err := CheckName("node", name); err != nil {
 		return Entry{}, err
 	}
-	if info, ok := c.recall(name); ok && !c.connected() {
-		return Entry{Node: info}, nil
-	}
 	r, err := c.ask(ctx, &request{Op: opNode, Node: name})
-	if err == nil && len(r.Nodes) != 1 {
-		err = fmt.Errorf("directory: %s answered with %d nodes for one", c.addr, len(r.Nodes))
-	}
-	if err != nil {
-		if info, ok := c.recall(name); ok && errors.Is(err, ErrUnavailable) {
-			return Entry{Node: info}, nil
-		}
-		if errors.Is(err, ErrUnknownNode) {
-			c.forget(name)
-		}
+	switch {
+	case errors.Is(err, ErrUnknownNode):
+		c.forget(name)
 		return Entry{}, err
+	case err != nil:
+		return Entry{}, err
+	case len(r.Nodes) != 1:
+		return Entry{}, c.nonsense("%d nodes for one", len(r.Nodes))
 	}
-	c.remember(r.Nodes[0].Node)
+	c.remember(r.Nodes[0])
 	return r.Nodes[0], nil
+}
+
+// nonsense is an answer that no directory gives.
+func (c *Client) nonsense(format string, args ...any) error {
+	return fmt.Errorf("directory: %s answered with %s", c.addr(), fmt.Sprintf(format, args...))
 }
 
 // Roster implements Service.
@@ -112,8 +119,19 @@ func (c *Client) Roster(ctx context.Context, channel string, role Role) (Roster,
 	if err := checkPool(channel, role); err != nil {
 		return Roster{}, err
 	}
+	p := pooled{channel, role}
+	roster, err := c.roster(ctx, p)
+	if cannotTell(err) {
+		if known, ok := c.recallRoster(p); ok {
+			return known, nil
+		}
+	}
+	return roster, err
+}
+
+func (c *Client) roster(ctx context.Context, p pooled) (Roster, error) {
 	var roster Roster
-	q := &request{Op: opRoster, Channel: channel, Role: uint64(role)}
+	q := &request{Op: opRoster, Channel: p.channel, Role: uint64(p.role)}
 	for {
 		r, err := c.ask(ctx, q)
 		if err != nil {
@@ -121,11 +139,14 @@ func (c *Client) Roster(ctx context.Context, channel string, role Role) (Roster,
 		}
 		page, err := r.candidates()
 		if err != nil {
-			return Roster{}, fmt.Errorf("directory: %s: %w", c.addr, err)
+			return Roster{}, c.nonsense("a list of which %v", err)
 		}
 		roster.Candidates = append(roster.Candidates, page...)
 		roster.Warming = max(roster.Warming, r.Warming.duration()) // the first page has it
 		if !r.More || len(page) == 0 {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			c.cache.putCandidates(p, roster.Candidates, time.Now())
 			return roster, nil
 		}
 		q.AfterMember = wireMembers{page[len(page)-1].Member}
@@ -140,17 +161,19 @@ func (c *Client) Choose(ctx context.Context, q Query) (Choice, error) {
 	r, err := c.ask(ctx, &request{
 		Op: opChoose, Channel: q.Channel, Role: uint64(q.Role), Policy: q.Policy, Key: q.Key, Zone: q.Zone, Host: q.Host,
 	})
+	if cannotTell(err) {
+		if choice, ok := c.recallChoice(q, rand.Uint64()); ok {
+			return choice, nil
+		}
+	}
 	if err != nil {
 		return Choice{}, err
 	}
 	list, err := r.candidates()
-	if err == nil && len(list) != 1 {
-		err = fmt.Errorf("%d candidates where one was to be chosen", len(list))
+	if err != nil || len(list) != 1 {
+		return Choice{}, c.nonsense("%d candidates where one was to be chosen", len(r.Members))
 	}
-	if err != nil {
-		return Choice{}, fmt.Errorf("directory: %s: %w", c.addr, err)
-	}
-	return Choice{list[0]}, nil
+	return Choice{Candidate: list[0]}, nil
 }
 
 // Status implements Service.
@@ -159,7 +182,7 @@ func (c *Client) Status(ctx context.Context) (Status, error) {
 	if err != nil {
 		return Status{}, err
 	}
-	s := Status{Epoch: r.Epoch, Revision: r.Revision, Lease: r.Lease.duration(), Warming: r.Warming.duration()}
+	s := Status{Addr: r.from, Epoch: r.Epoch, Revision: r.Revision, Lease: r.Lease.duration(), Warming: r.Warming.duration()}
 	if r.Counts != nil {
 		s.Nodes, s.Channels, s.Members = r.Counts.nodes, r.Counts.channels, r.Counts.members
 	}

@@ -4,16 +4,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 )
 
 // How a Client's call finds its connection, and what its caller is told.
 
-// ask makes a request that changes nothing, over the connections that there are within the timeout.
+// ask makes a request that changes nothing, over the connections that there are within the timeout; without waiting
+// for one if no directory can be reached.
 func (c *Client) ask(ctx context.Context, q *request) (*reply, error) {
 	bounded, cancel := context.WithTimeout(ctx, c.opts.Timeout)
 	defer cancel()
 	for {
-		conn, err := c.await(bounded, nil)
+		conn, err := c.awaitUnlessDown(bounded)
 		if err != nil {
 			return nil, c.outcome(ctx, err)
 		}
@@ -83,6 +85,11 @@ func (c *Client) suspect(ctx, bounded context.Context, conn *clientConn) {
 // outcome makes what a caller is told of err: the directory's word, ErrClosed, the cancelled context's error, or that
 // the directory is unavailable, which matches the context's error too if its deadline came first.
 func (c *Client) outcome(ctx context.Context, err error) error {
+	if err == errDown {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return &UnavailableError{Addr: c.addr(), Err: c.cause}
+	}
 	if !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
 		return err
 	}
@@ -99,26 +106,37 @@ func (c *Client) outcome(ctx context.Context, err error) error {
 		cause = c.cause
 	}
 	if ctx.Err() != nil {
-		return &UnavailableError{Addr: c.addr, Err: fmt.Errorf("%w: %w", ctx.Err(), cause)}
+		return &UnavailableError{Addr: c.addr(), Err: fmt.Errorf("%w: %w", ctx.Err(), cause)}
 	}
-	return &UnavailableError{Addr: c.addr, Err: fmt.Errorf("within %v: %w", c.opts.Timeout, cause)}
+	return &UnavailableError{Addr: c.addr(), Err: fmt.Errorf("within %v: %w", c.opts.Timeout, cause)}
+}
+
+// errDown: no directory can be reached.
+var errDown = errors.New("no directory can be reached")
+
+// awaitUnlessDown waits for a connection, until ctx ends, the client is closed, or all directories were tried in vain.
+func (c *Client) awaitUnlessDown(ctx context.Context) (*clientConn, error) {
+	for {
+		conn, ready, down, err := c.current(ctx)
+		if conn != nil || err != nil {
+			return conn, err
+		}
+		select {
+		case <-ready:
+		case <-down:
+			return nil, errDown
+		case <-ctx.Done():
+		case <-c.ctx.Done():
+		}
+	}
 }
 
 // await waits for a connection, until ctx ends or the client, or the watcher whose closed this is, is closed.
 func (c *Client) await(ctx context.Context, closed <-chan struct{}) (*clientConn, error) {
 	for {
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
-		if c.ctx.Err() != nil {
-			return nil, ErrClosed
-		}
-		c.mu.Lock()
-		c.dropBroken()
-		conn, ready := c.conn, c.ready
-		c.mu.Unlock()
-		if conn != nil {
-			return conn, nil
+		conn, ready, _, err := c.current(ctx)
+		if conn != nil || err != nil {
+			return conn, err
 		}
 		select {
 		case <-ready:
@@ -130,11 +148,37 @@ func (c *Client) await(ctx context.Context, closed <-chan struct{}) (*clientConn
 	}
 }
 
+// current is the connection, or what to wait for.
+func (c *Client) current(ctx context.Context) (conn *clientConn, ready, down <-chan struct{}, err error) {
+	if err := ctx.Err(); err != nil {
+		return nil, nil, nil, err
+	}
+	if c.ctx.Err() != nil {
+		return nil, nil, nil, ErrClosed
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.dropBroken()
+	return c.conn, c.ready, c.down, nil
+}
+
 // dropBroken takes a broken connection away from the callers; under mu.
 func (c *Client) dropBroken() {
 	if c.conn != nil && c.conn.isBroken() {
 		c.cause = c.conn.reason()
-		c.conn, c.ready = nil, make(chan struct{})
+		c.conn, c.ready, c.down, c.lostAt = nil, make(chan struct{}), make(chan struct{}), time.Now()
+	}
+}
+
+// failed notes that no directory could be reached.
+func (c *Client) failed(cause error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.cause = cause
+	select {
+	case <-c.down:
+	default:
+		close(c.down)
 	}
 }
 
@@ -143,11 +187,4 @@ func (c *Client) publish(conn *clientConn) {
 	defer c.mu.Unlock()
 	c.conn = conn
 	close(c.ready)
-}
-
-func (c *Client) connected() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.dropBroken()
-	return c.conn != nil
 }

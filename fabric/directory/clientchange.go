@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"slices"
+	"time"
 )
 
 // A Client's calls that change what is registered.
@@ -25,12 +26,12 @@ func (c *Client) Join(ctx context.Context, info NodeInfo) (uint64, error) {
 		if h := c.held[info.Name]; h == nil || h.info != info {
 			c.held[info.Name] = &holding{info: info, members: make(map[Member]struct{})}
 		}
+		c.cache.putInfo(info, time.Now())
 		return nil
 	})
 	if err != nil {
 		return 0, err
 	}
-	c.remember(info)
 	return info.Incarnation, nil
 }
 

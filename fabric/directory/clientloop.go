@@ -7,6 +7,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/zfab/zfab/fabric/internal/transport"
@@ -52,14 +53,14 @@ func (c *Client) run(conn *clientConn) {
 		c.mu.Lock()
 		c.dropBroken()
 		c.mu.Unlock()
-		c.opts.Logger.Warn("directory: connection lost", "directory", c.addr, "error", conn.reason())
+		c.opts.Logger.Warn("directory: connection lost", "directory", conn.addr, "error", conn.reason())
 
 		var err error
 		if conn, err = c.reconnect(c.ctx); err != nil {
 			return // closed
 		}
 		c.publish(conn)
-		c.opts.Logger.Info("directory: connected again", "directory", c.addr)
+		c.opts.Logger.Info("directory: connected again", "directory", conn.addr)
 	}
 }
 
@@ -161,15 +162,13 @@ func (c *Client) within(f func(context.Context) error) error {
 // reconnect dials until a directory is there that answers and knows all that is held, or ctx ends.
 func (c *Client) reconnect(ctx context.Context) (*clientConn, error) {
 	for bound := minBackoff; ; bound = min(2*bound, maxBackoff, c.leaseTime()/backoffs) {
-		conn, err := c.connect(ctx)
+		conn, err := c.connectAny(ctx)
 		if err == nil {
 			return conn, nil
 		}
 		if ctx.Err() == nil {
-			c.mu.Lock()
-			c.cause = err
-			c.mu.Unlock()
-			c.opts.Logger.Debug("directory: connecting failed", "directory", c.addr, "error", err)
+			c.failed(err)
+			c.opts.Logger.Debug("directory: connecting failed", "directory", c.addr(), "error", err)
 		}
 		timer := time.NewTimer(rand.N(bound))
 		select {
@@ -181,11 +180,44 @@ func (c *Client) reconnect(ctx context.Context) (*clientConn, error) {
 	}
 }
 
+// connectAny dials one directory after the other, once. Each gets its part of the timeout, so that one that hangs does
+// not hide those behind it.
+func (c *Client) connectAny(ctx context.Context) (*clientConn, error) {
+	var failures []error
+	for _, addr := range c.addrs {
+		conn, err := c.connect(ctx, addr)
+		if err == nil {
+			return conn, nil
+		}
+		failures = append(failures, err)
+	}
+	if len(failures) == 1 {
+		return nil, failures[0]
+	}
+	return nil, &noneError{c.addrs, failures}
+}
+
+// noneError is why none of several directories could be reached.
+type noneError struct {
+	addrs  []string
+	errors []error
+}
+
+func (e *noneError) Error() string {
+	parts := make([]string, len(e.errors))
+	for i, err := range e.errors {
+		parts[i] = fmt.Sprintf("%s: %v", e.addrs[i], err)
+	}
+	return strings.Join(parts, "; ")
+}
+
+func (e *noneError) Unwrap() []error { return e.errors }
+
 // connect dials once. Stating anew what is held shows, also when that is nothing, that a directory answers.
-func (c *Client) connect(ctx context.Context) (*clientConn, error) {
-	ctx, cancel := context.WithTimeout(ctx, c.opts.Timeout)
+func (c *Client) connect(ctx context.Context, addr string) (*clientConn, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.opts.Timeout/time.Duration(len(c.addrs)))
 	defer cancel()
-	raw, err := transport.Dial(ctx, c.addr, transport.Config{
+	raw, err := transport.Dial(ctx, addr, transport.Config{
 		SocketType:       transport.Dealer,
 		Accepts:          []transport.SocketType{transport.Router},
 		Identity:         c.identity,
@@ -196,7 +228,7 @@ func (c *Client) connect(ctx context.Context) (*clientConn, error) {
 	if err != nil {
 		return nil, err
 	}
-	conn := newClientConn(raw, c.opts.Timeout, func() { signal(c.wake) })
+	conn := newClientConn(raw, addr, c.opts.Timeout, func() { signal(c.wake) })
 	if err := c.inTurn(ctx, conn, c.restate); err != nil {
 		conn.fail(err)
 		<-conn.ended
@@ -268,6 +300,6 @@ func (c *Client) lost(info NodeInfo, err error) {
 		delete(c.held, info.Name)
 	}
 	c.mu.Unlock()
-	c.opts.Logger.Error("directory: a node's name was taken over", "directory", c.addr, "node", info.Name, "error", err)
+	c.opts.Logger.Error("directory: a node's name was taken over", "directory", c.addr(), "node", info.Name, "error", err)
 	c.opts.Lost(info, err)
 }

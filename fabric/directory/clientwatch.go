@@ -3,7 +3,6 @@ package directory
 import (
 	"context"
 	"errors"
-	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -175,20 +174,17 @@ func (w *clientWatcher) answered(r *reply) error {
 		w.begun = true
 		w.expiry = time.Now().Add(w.client.grace()) // nobody could register again before
 	}
+	events := r.events(w.channel)
+	w.client.hear(events) // before the lock, which is taken under the client's
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if r.Reset {
 		w.newLife = w.epoch != 0 && r.Epoch != w.epoch
 		w.view.begin()
 	}
-	var heard []NodeInfo
-	for _, e := range r.events(w.channel) {
+	for _, e := range events {
 		w.view.apply(e, w.newLife)
-		if e.Kind == Added {
-			heard = append(heard, e.Node)
-		}
 	}
-	w.client.remember(heard...)
 	if w.view.fresh == nil && w.view.synced {
 		if w.newLife {
 			w.expiry = time.Now().Add(w.client.grace())
@@ -199,14 +195,21 @@ func (w *clientWatcher) answered(r *reply) error {
 	return nil
 }
 
-// members lists those told of, once there was a whole snapshot.
-func (w *clientWatcher) members() ([]Member, bool) {
+// candidates lists those told of, once there was a whole snapshot.
+func (w *clientWatcher) candidates(role Role) ([]Candidate, bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if !w.view.synced {
 		return nil, false
 	}
-	return slices.SortedFunc(maps.Keys(w.view.told), Member.Compare), true
+	list := make([]Candidate, 0, len(w.view.told))
+	for m, info := range w.view.told {
+		if role == 0 || m.Role == role {
+			list = append(list, Candidate{Member: m, Node: info})
+		}
+	}
+	slices.SortFunc(list, func(a, b Candidate) int { return a.Member.Compare(b.Member) })
+	return list, true
 }
 
 // nextWatch chooses a watch's number, unique over all connections.

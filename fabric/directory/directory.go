@@ -42,10 +42,18 @@ type Entry struct {
 	Load   uint32        // what it reported last, see Service.Report
 	Lease  time.Duration // what is left of it; 0: it has none, as a node of the directory's own process
 	Orphan bool          // its connection to the directory has ended
+	Freshness
+}
+
+// Freshness says how old an answer is.
+type Freshness struct {
+	Stale bool          // it is what a Client heard before, as no directory tells it now
+	Age   time.Duration // how long ago that was; 0 unless Stale
 }
 
 // Status is a directory's account of itself.
 type Status struct {
+	Addr     string        // where it was asked; "" for a Registry
 	Epoch    uint64        // one life of its table
 	Revision uint64        // changes made in it
 	Lease    time.Duration // how long a registration lives without renewal
@@ -161,18 +169,23 @@ type Service interface {
 	// Entries is Nodes with what changes during their lives.
 	Entries(ctx context.Context) ([]Entry, error)
 
-	// Node looks one node up: *UnknownNodeError if it is not there, *WarmingError if that cannot be told yet.
+	// Node looks one node up: *UnknownNodeError if it is not there, *WarmingError if that cannot be told yet. It is
+	// the directory's word as it stands now: without a directory there is none.
 	Node(ctx context.Context, name string) (NodeInfo, error)
 
-	// Lookup is Node with what changes during its life.
+	// Lookup is Node with what changes during the node's life. When the directory cannot tell, a Client gives what it
+	// heard before, marked stale.
 	Lookup(ctx context.Context, name string) (Entry, error)
 
 	// Roster lists a channel's members with one role, or with any (0), together with their nodes; or, for the channel
-	// "", the nodes. It is what Choose chooses from, for callers that would rather choose by themselves.
+	// "", the nodes. It is what Choose chooses from, for callers that would rather choose by themselves. When the
+	// directory cannot be reached, a Client gives the list that it has of a channel that is watched or was listed here,
+	// marked stale.
 	Roster(ctx context.Context, channel string, role Role) (Roster, error)
 
 	// Choose chooses a member of a channel, or a node, by a policy. All who ask a directory with the same policy take
-	// turns. *NobodyError if there is none, *WarmingError if that cannot be told yet.
+	// turns. *NobodyError if there is none, *WarmingError if that cannot be told yet. When the directory cannot tell, a
+	// Client chooses from the list that Roster would give, and takes turns alone.
 	Choose(ctx context.Context, q Query) (Choice, error)
 
 	// Watch tells who is in a channel and what changes: Added events for all that are there, then Synced, then

@@ -23,10 +23,13 @@ func (t *table) attach(id string, lasting bool) *holder {
 	return h
 }
 
-// detach ends it: the holder's nodes are orphans, and live on for what is left of their leases.
-func (t *table) detach(h *holder) {
-	h.live = false
-	t.forgetHolder(h)
+// detach ends a connection: the holder's nodes are orphans, and live on for what is left of their leases. An earlier
+// connection may end after a later one has begun, if they were made to two servers; that changes nothing.
+func (t *table) detach(h *holder, connection uint64) {
+	if h.connection == connection {
+		h.live = false
+		t.forgetHolder(h)
+	}
 }
 
 // forgetHolder lets a holder go that has ended and holds nothing.

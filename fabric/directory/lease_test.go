@@ -112,7 +112,7 @@ func TestOnlyWhatOthersHoldHasALease(t *testing.T) {
 	if e, _ := table.look("local"); e.Lease != 0 {
 		t.Errorf("the lease of a node of this process: %v", e.Lease)
 	}
-	table.detach(h)
+	table.detach(h, h.connection)
 	if e, _ := table.look("remote"); e.Lease != testLease || !e.Orphan {
 		t.Errorf("an orphan: %+v", e)
 	}
@@ -226,7 +226,7 @@ func TestEvict(t *testing.T) {
 	if _, err := table.join(h, infoOf("o", 0, "")); err != nil {
 		t.Fatal(err)
 	}
-	table.detach(h)
+	table.detach(h, h.connection)
 	if err := table.evict("o", 0, false); err != nil || len(table.nodes) != 0 {
 		t.Errorf("an orphan: %v", err)
 	}

@@ -135,11 +135,13 @@ func (w *world) act() {
 		id := w.one("a", "b")
 		w.model.next++
 		w.model.conns[id] = w.model.next
-		w.holders[id] = w.table.attach(id, true)
+		h := w.table.attach(id, true)
+		w.table.detach(h, h.connection-1) // of the connection before: too late to mean anything
+		w.holders[id] = h
 	case 1:
 		if id := w.one("a", "b"); w.model.conns[id] != 0 {
 			w.model.conns[id] = 0
-			w.table.detach(w.holders[id])
+			w.table.detach(w.holders[id], w.holders[id].connection)
 		}
 	case 2, 3, 4, 5:
 		w.join(d)

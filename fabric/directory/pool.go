@@ -84,7 +84,7 @@ func (t *table) choose(q Query, draw uint64) (Choice, error) {
 	if i < 0 {
 		return Choice{}, t.nobody(q)
 	}
-	choice := Choice{p.list[i]}
+	choice := Choice{Candidate: p.list[i]}
 	choice.Load = p.nodes[i].load
 	return choice, nil
 }

@@ -87,6 +87,8 @@ type request struct {
 
 // reply is what the directory answers; one per request.
 type reply struct {
+	from string // not on the wire: the address of the directory that gave it
+
 	ID          uint64       `msgpack:"id"`
 	Error       string       `msgpack:"error,omitempty"`
 	Text        string       `msgpack:"text,omitempty"`

@@ -133,7 +133,7 @@ func TestJoinDecides(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			r := tableRegistry(1, 1000)
-			a := r.attach("a", false)
+			a := r.table.attach("a", false)
 			first, err := r.join(a, NodeInfo{Name: "n", Endpoint: "mem://a"})
 			if err != nil || first != 1001 {
 				t.Fatalf("first join: %d, %v", first, err)
@@ -147,9 +147,9 @@ func TestJoinDecides(t *testing.T) {
 			by := a
 			switch test.join.holder {
 			case "a again":
-				by = r.attach("a", false)
+				by = r.table.attach("a", false)
 			case "b":
-				by = r.attach("b", false)
+				by = r.table.attach("b", false)
 			}
 			got, err := r.join(by, infoOf("n", test.join.incarnation, test.join.endpoint))
 			members, _ := r.Members(testContext(t), "c")
@@ -187,7 +187,7 @@ func TestJoinDecides(t *testing.T) {
 	}
 }
 
-func (r *Registry) testOrphan(a *holder, incarnation uint64) { r.detach(a) }
+func (r *Registry) testOrphan(a *holder, incarnation uint64) { r.detach(a, a.connection) }
 func (r *Registry) testLeave(a *holder, incarnation uint64)  { _ = r.leave(a, "n", incarnation) }
 
 func TestChosenIncarnationsPassThoseBroughtAlong(t *testing.T) {
@@ -239,7 +239,7 @@ func TestIncarnationsGrowWhenNamesAreForgotten(t *testing.T) {
 func TestOnlyTheHolderChangesANode(t *testing.T) {
 	ctx := testContext(t)
 	r := tableRegistry(1, 1000)
-	a, b := r.attach("a", false), r.attach("b", false)
+	a, b := r.table.attach("a", false), r.table.attach("b", false)
 	incarnation, _ := r.join(a, NodeInfo{Name: "n"})
 	m := consumer("c", "n", 0)
 	for name, call := range map[string]func() error{
@@ -390,12 +390,12 @@ func TestWatchOfAnUnknownChannelIsEmptyThenFollows(t *testing.T) {
 
 func TestRejoinRemovesBeforeItAdds(t *testing.T) {
 	r := NewRegistry()
-	a := r.attach("a", false)
+	a := r.table.attach("a", false)
 	first, _ := r.join(a, NodeInfo{Name: "n", Endpoint: "mem://1"})
 	_ = r.add(a, first, []Member{consumer("c", "n", 0), consumer("c", "n", 1)})
 	w := mustWatch(t, r, "c")
 	expect(t, w, "+c/n/0", "+c/n/1", "synced")
-	r.detach(a)
+	r.detach(a, a.connection)
 	second := mustJoin(t, r, "n")
 	mustAdd(t, r, second, consumer("c", "n", 0))
 	events := expect(t, w, "-c/n/0", "-c/n/1", "+c/n/0")
@@ -526,15 +526,15 @@ func TestNextEndsWithContextAndClose(t *testing.T) {
 
 func TestSettleRemovesWhatWasNotStated(t *testing.T) {
 	r := tableRegistry(1, 1000)
-	a := r.attach("a", false)
+	a := r.table.attach("a", false)
 	kept, _ := r.join(a, NodeInfo{Name: "kept"})
 	_, _ = r.join(a, NodeInfo{Name: "given-up"})
 	_ = r.add(a, kept, []Member{consumer("c", "kept", 0), consumer("c", "kept", 1)})
 	w := mustWatch(t, r, "c")
 	expect(t, w, "+c/kept/0", "+c/kept/1", "synced")
-	r.detach(a)
+	r.detach(a, a.connection)
 
-	b := r.attach("a", false)
+	b := r.table.attach("a", false)
 	if err := r.settle(b); err != nil { // without a restatement: nothing
 		t.Fatal(err)
 	}

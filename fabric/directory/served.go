@@ -7,17 +7,19 @@ import (
 
 // What a Server does with a Registry on behalf of its clients.
 
-// attach makes a holder live; lasting says that it will be known by its id to this directory's next life.
-func (r *Registry) attach(id string, lasting bool) (h *holder) {
+// attach makes a holder live over a connection; lasting says that it will be known by its id to this directory's next
+// life.
+func (r *Registry) attach(id string, lasting bool) (h *holder, connection uint64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.table.attach(id, lasting)
+	h = r.table.attach(id, lasting)
+	return h, h.connection
 }
 
-func (r *Registry) detach(h *holder) {
+func (r *Registry) detach(h *holder, connection uint64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.table.detach(h)
+	r.table.detach(h, connection)
 }
 
 func (r *Registry) join(h *holder, info NodeInfo) (incarnation uint64, err error) {

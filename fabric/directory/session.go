@@ -81,8 +81,9 @@ func (s *session) run(replaced *session) {
 		replaced.conn.Close()
 		<-replaced.done
 	}
-	s.holder = s.server.registry.attach(s.id, s.conn.PeerIdentity() != "")
-	defer s.server.registry.detach(s.holder)
+	var connection uint64
+	s.holder, connection = s.server.registry.attach(s.id, s.conn.PeerIdentity() != "")
+	defer s.server.registry.detach(s.holder, connection)
 	go s.write()
 	s.conn.SetControlWake(func() { signal(s.wake) })
 
