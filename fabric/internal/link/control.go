@@ -367,8 +367,12 @@ func (c *core) granted(s *SendStream, st *wire.State) error {
 			return nil
 		}
 		s.flags = s.flags&^sendRewind | sendUsed
+		// What was told may have been lost with the connection.
 		if s.waiters != nil {
-			c.mention(s, wire.BacklogWaiting) // it may have been lost with the connection
+			c.mention(s, wire.BacklogWaiting)
+		}
+		if st.Epoch != s.flow.Epoch {
+			c.mention(s, wire.BacklogRelease)
 		}
 	}
 	if st.Next > s.flow.Sent.Messages || consumed.Messages > st.Next || consumed.Bytes > s.flow.Sent.Bytes {

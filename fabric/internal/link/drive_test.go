@@ -278,3 +278,43 @@ func TestMaximumOfThePeerForEveryStream(t *testing.T) {
 		t.Errorf("%d messages have come", n)
 	}
 }
+
+// The word that unused credit is handed back may be lost with the connection. It
+// is said again on the next one, or an idle stream would keep its memory.
+func TestReleaseThatIsLost(t *testing.T) {
+	p := newDrivenPair(t, 0)
+	mark := flow.Mark{Messages: 10, Bytes: 1 << 20}
+	s := p.link[0].Stream("c", 0, mark)
+	in := NewInbox(&Flow{Channel: "c", Mark: mark}, 0, nil)
+	p.link[1].Receive(in)
+	p.bind()
+	if err := s.TrySend(testSenders[0], []byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	p.settle()
+	if handle(t, in) != 1 {
+		t.Fatal("the message has not come")
+	}
+	s.BeginFlush()
+	p.settle()
+	budget := p.link[1].cfg.Budget
+	if budget.Lent() == 0 {
+		t.Fatal("nothing is lent to a stream in use")
+	}
+	for range idleTicks + 2 {
+		p.drv[1].Tick()
+		p.pass(1)
+		if p.drv[0].Tick() {
+			t.Fatal("the peer is taken for dead")
+		}
+		if o := p.drv[0].Gather(); o != nil {
+			o.Done() // and lost
+		}
+	}
+	p.unbind()
+	p.bind()
+	p.settle()
+	if lent := budget.Lent(); lent != 0 {
+		t.Errorf("%d bytes are lent to an idle stream", lent)
+	}
+}

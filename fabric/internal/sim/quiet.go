@@ -13,8 +13,8 @@ type said struct {
 }
 
 // quiet makes sure that nothing goes on for ever, once all is done: that there
-// is a time in which nodes say nothing but that they live. Credit goes back
-// after 10 ticks, so it is not at once.
+// is a time in which nodes say nothing but that they live, and lend nothing to
+// streams that are idle. Credit goes back after 10 ticks, so it is not at once.
 func (w *world) quiet() {
 	const times, ticks = 6, 10
 	loud := ""
@@ -26,6 +26,9 @@ func (w *world) quiet() {
 		w.ticks(ticks)
 		w.said.listening = false
 		if loud = w.loud(ticks); loud == "" {
+			loud = w.lending()
+		}
+		if loud == "" {
 			return
 		}
 	}
@@ -47,6 +50,20 @@ func (w *world) loud(ticks int) string {
 			if got := w.said.records[p]; got > most {
 				return fmt.Sprintf("%s tells %s %d things in %d ticks", n, p.host.name, got, ticks)
 			}
+		}
+	}
+	return ""
+}
+
+// lending is a stream that is lent memory although it is idle.
+func (w *world) lending() string {
+	for _, k := range w.intakes {
+		n := k.peer.node
+		if n.gone || n.leaving || k.given || k.over || k.peer.end == nil || k.consumer.stalled || len(k.pair.ledgers) == 0 {
+			continue
+		}
+		if v := k.r.View(); v.Window() > 0 {
+			return fmt.Sprintf("%s is idle, and is lent %d bytes", k, v.Window())
 		}
 	}
 	return ""
