@@ -283,8 +283,10 @@ type SendView struct {
 	Failed       bool
 }
 
-// View is where s stands. It is for the goroutine that drives the link.
+// View is where s stands.
 func (s *SendStream) View() SendView {
+	s.link.mu.Lock()
+	defer s.link.mu.Unlock()
 	v := SendView{
 		Sender: s.flow, Acknowledged: s.acked, Instance: s.instance,
 		Bound: s.flags&(sendBound|sendRewind) == sendBound, Failed: s.failure != nil,
@@ -307,8 +309,10 @@ type RecvView struct {
 	Gone     bool // given up, or ended by the producer's end
 }
 
-// View is where r stands. It is for the goroutine that drives the link.
+// View is where r stands.
 func (r *RecvStream) View() RecvView {
+	r.link.mu.Lock()
+	defer r.link.mu.Unlock()
 	return RecvView{
 		Receiver: r.flow, Instance: r.instance, Partial: int(r.held()),
 		Gone: r.flags&(recvCancel|recvCancelled) != 0,
