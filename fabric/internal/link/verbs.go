@@ -426,15 +426,18 @@ func (s *SendStream) SendPayload(ctx context.Context, from *Sender, b *Payload) 
 func (s *SendStream) sendWait(ctx context.Context, from *Sender, body []byte, owned *chunk) error {
 	l := s.link
 	c := owned
-	if c == nil && len(body) >= singleMin {
-		c = newSingle(body)
-	}
 	w := waiterPool.Get().(*waiter)
 	w.size, w.from = len(body), from
 	began := time.Now()
 	l.mu.Lock()
 	var err error
 	for again := false; ; again = true {
+		if c == nil && len(body) >= singleMin && s.admitted(w, again) {
+			// Copied without the lock, and only now: those that wait hold nothing.
+			l.mu.Unlock()
+			c = newSingle(body)
+			l.mu.Lock()
+		}
 		var sent bool
 		if sent, err = s.turn(w, again, body, c); err != nil {
 			break
@@ -475,7 +478,7 @@ func (s *SendStream) turn(w *waiter, again bool, body []byte, c *chunk) (sent bo
 	if err := s.link.core.refuses(s, w.from, len(body)); err != nil {
 		return false, err
 	}
-	if (again || s.waiters == nil) && s.flow.Admits(s.mark(), len(body)) {
+	if s.admitted(w, again) {
 		s.push(w.from.Index, body, c)
 		s.link.core.ready(s)
 		return true, nil
@@ -483,6 +486,11 @@ func (s *SendStream) turn(w *waiter, again bool, body []byte, c *chunk) (sent bo
 	s.queueWaiter(w, again)
 	s.link.core.mention(s, wire.BacklogWaiting)
 	return false, nil
+}
+
+// admitted reports whether it is w's turn, and there is room.
+func (s *SendStream) admitted(w *waiter, again bool) bool {
+	return (again || s.waiters == nil) && s.flow.Admits(s.mark(), w.size)
 }
 
 // endWait lets the next Send that waits try, after w has ended its wait, or says
