@@ -52,7 +52,7 @@ func (n *Node) Drain(ctx context.Context) error {
 			errs = append(errs, fmt.Errorf("fabric: drain node %s: %w", n.cfg.Name, public(err)))
 		}
 	}
-	return errors.Join(append(errs, n.close(ctx))...)
+	return errors.Join(append(errs, n.close(ctx, true))...)
 }
 
 // drainConsumers drains all consumers of the node at once.
@@ -89,11 +89,11 @@ func (n *Node) leave(ctx context.Context) error {
 // Close deregisters the node and ends its producers, consumers and links. What
 // was accepted but not delivered is dropped; Drain delivers it first. It waits
 // for the node's goroutines, about a second at most for peers that do not read.
-func (n *Node) Close() error { return n.close(nil) }
+func (n *Node) Close() error { return n.close(context.Background(), false) }
 
 // close closes the node. Peers whose links are down when they are told are
-// waited for if there is a farewell, until it ends.
-func (n *Node) close(farewell context.Context) error {
+// waited for if there is a farewell, until that ends.
+func (n *Node) close(until context.Context, farewell bool) error {
 	n.mu.Lock()
 	if n.closed {
 		n.mu.Unlock()
@@ -116,15 +116,15 @@ func (n *Node) close(farewell context.Context) error {
 	ctx, cancel := context.WithTimeout(context.Background(), leavePatience)
 	defer cancel()
 	err := n.leave(ctx)
-	if farewell == nil {
+	if !farewell {
 		n.hangUp()
 	}
 	for _, c := range consumers {
 		c.inbox.Close()
 	}
 	patience := n.part(links, orderly)
-	if farewell != nil {
-		n.linger(farewell, patience)
+	if farewell {
+		n.linger(until, patience)
 		n.hangUp()
 	}
 	n.wg.Wait()

@@ -71,9 +71,6 @@ func (b *balancer[T]) done(s *seat[T]) {
 	b.fix(s)
 }
 
-// seated is how many have room.
-func (b *balancer[T]) seated() int { return len(b.seats) }
-
 func (s *seat[T]) before(o *seat[T]) bool {
 	return s.out < o.out || s.out == o.out && s.turn < o.turn
 }

@@ -3,7 +3,6 @@ package patterns
 import (
 	"context"
 	"fmt"
-	"slices"
 	"sync"
 	"time"
 
@@ -32,8 +31,6 @@ type roster[T any] struct {
 	members map[fabric.Address]*member[T] // by source
 	balance balancer[*member[T]]
 	came    chan struct{} // closed when a member can be given work
-	places  *fabric.Placement
-	placed  []*member[T] // on which places places keys
 }
 
 // member is one of them.
@@ -99,7 +96,7 @@ func (r *roster[T]) leave(m *member[T], reason string) {
 
 // retire gives m no more work: its consumer is gone, or about to go.
 func (r *roster[T]) retire(m *member[T]) {
-	m.gone, r.places = true, nil
+	m.gone = true
 	r.balance.leave(m.seat)
 }
 
@@ -107,7 +104,7 @@ func (r *roster[T]) retire(m *member[T]) {
 func (r *roster[T]) reach(m *member[T]) {
 	t, err := r.producer.To(m.addr)
 	if err == nil && m.target == nil {
-		m.target, r.places = t, nil
+		m.target = t
 		close(r.came)
 		r.came = make(chan struct{})
 	}
@@ -179,22 +176,4 @@ func (r *roster[T]) present() []*member[T] {
 		}
 	}
 	return list
-}
-
-// owner is the member that owns key, nil if there is none. All who know the same
-// members agree on it; one that is away keeps its keys.
-func (r *roster[T]) owner(key []byte) *member[T] {
-	if r.places == nil {
-		r.placed = r.present()
-		slices.SortFunc(r.placed, func(a, b *member[T]) int { return compareAddress(a.addr, b.addr) })
-		addrs := make([]fabric.Address, len(r.placed))
-		for i, m := range r.placed {
-			addrs[i] = m.addr
-		}
-		r.places = fabric.Place(addrs)
-	}
-	if i := r.places.Owner(key); i >= 0 {
-		return r.placed[i]
-	}
-	return nil
 }
