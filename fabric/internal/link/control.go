@@ -234,7 +234,7 @@ func (c *core) back(rec *wire.Record) error {
 		return c.violation("%s record of stream %d, which was never opened", rec.Kind, rec.Stream)
 	}
 	s := c.out[rec.Stream]
-	if s == nil || s.failure != nil && (s.flags&sendReset != 0 || !planted.Is(planted.CreditAfterClose)) {
+	if s == nil || s.failure != nil {
 		c.stats.Late++
 		return nil
 	}

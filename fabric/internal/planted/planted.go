@@ -43,7 +43,6 @@ const (
 	DrainForgetsTheRoad // a consumer that drains is let go before it has stored everything
 	EndForgotten        // an end of which the word was lost is not told again
 	GivenUpAlone        // nor found out, if only the consumer's end was given up
-	CreditAfterClose    // credit that comes while the link closes makes streams active
 	SecondWaiterSilent  // of two Sends that wait, the second does not say so
 	WaiterForgotten     // of two Sends that wait, the second is not woken
 
@@ -66,7 +65,7 @@ var names = [Count]string{
 	"no dedup", "fragment offset ignored", "acknowledge before store", "settle on receipt", "credit lost on cancel",
 	"label reused too early", "limit not restated after a cut", "buffer not held", "waiting hides blocked", "placed after a cut",
 	"control behind data", "blocked only once", "rewind too far", "rewind forgets bytes", "end of producer lost on a cut",
-	"resume without identity", "drain forgets the road", "end forgotten", "given up alone", "credit after close", "second waiter silent", "waiter forgotten",
+	"resume without identity", "drain forgets the road", "end forgotten", "given up alone", "second waiter silent", "waiter forgotten",
 	"pong forgotten", "silence endured",
 	"no fencing", "lives mixed", "window never ends", "window too short",
 }
