@@ -123,12 +123,14 @@ func (n *Node) judge(conn *transport.Conn, h *wire.Hello) (*peer, peering.Verdic
 		v := p.peering.Accept(h, word)
 		n.taken(p, conn, v)
 		free := p.free
+		if v.Do == peering.Replace {
+			p.link.Cut(errors.New(v.Reason)) // now, as another connection may take its place
+		}
 		n.mu.Unlock()
 		switch v.Do {
 		case peering.Confirm:
 			word = n.lookUp(p)
 		case peering.Replace:
-			p.link.Cut(errors.New(v.Reason))
 			select {
 			case <-free:
 			case <-n.ctx.Done():

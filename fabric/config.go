@@ -41,7 +41,10 @@ type Config struct {
 	// at least three intervals.
 	HeartbeatTimeout time.Duration
 	// ResumeWindow is how long the streams of a broken link wait for another
-	// connection before both ends get a *PeerLostError. Default: 60 s.
+	// connection, with all that they hold, before their ends get a *PeerLostError:
+	// each node goes by its own. So long waits also what was accepted for a
+	// consumer that has left the directory and is not connected. A node that is
+	// known to have ended is not waited for. Default: 60 s.
 	ResumeWindow time.Duration
 	// Logger takes what an operator should know: links up and down, peers
 	// refused. Default: slog.Default().

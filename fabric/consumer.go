@@ -142,8 +142,8 @@ func (m Message) Keep() Message {
 	return m
 }
 
-// Receive waits for the next message, until ctx ends. The message before it
-// counts as handled with this call, and its room is lent again.
+// Receive waits for the next message, until ctx ends. The message before it is
+// settled with this call: it counts as handled, and its room is lent again.
 //
 // A *PeerLostError says that nothing more will come from a node whose producers
 // had not all finished; the consumer may go on receiving from others. ErrEnd

@@ -19,8 +19,26 @@
 // ends get a *PeerLostError that says how far it came. Between streams there is
 // no order.
 //
-// A message is acknowledged when the consumer's node has stored it, and settled
-// when the consumer has asked for the next one. Flush waits for the former.
+// A message is acknowledged when the consumer's end has stored it: in the memory
+// of the consumer's process, which survives the loss of any link, and not that
+// of the process. It is settled when the consumer has handled it, that is when
+// it has asked for the next one. Flush and Drain wait for acknowledgements; room
+// at the high-water mark comes back with settlements, and Stats tells both.
+//
+// # Coming and going
+//
+// Nodes, producers and consumers come and go while others work. Each of the three
+// has two ways to leave. Close is at once: what was under way is in doubt, and
+// who is concerned gets a *PeerLostError with the exact positions. Drain takes
+// its time and loses nothing: a consumer gets what was accepted for it, and a
+// producer's messages are acknowledged. Whoever sends to a consumer that has left
+// gets an *UnknownConsumerError; SendKey and SendAll go to those that are there.
+// So all nodes can be restarted one after another, each with Node.Drain, while
+// the others go on.
+//
+// A node that is started again is a new incarnation: the directory gives it a
+// greater number. What its former life still sends is refused from then on, and
+// so is whoever claims a name or an incarnation that the directory does not name.
 //
 // # Bounds
 //
@@ -30,9 +48,10 @@
 //
 // # Reading the source
 //
-// node.go opens and closes; peers.go keeps one link to each other node;
-// channel.go turns what the directory tells into streams. producer.go and
-// consumer.go are the two ends that applications hold. Below lie internal/link
-// (all streams of one link), internal/flow (credit), internal/wire (records) and
-// internal/transport (ZMTP).
+// node.go opens, and close.go ends. peers.go keeps one link to each other node,
+// which admit.go takes and dial.go looks for; channel.go turns what the directory
+// tells into streams. producer.go and consumer.go are the two ends that
+// applications hold. Below lie internal/peering (which connection is the link),
+// internal/link (all streams of one link), internal/flow (credit), internal/wire
+// (records) and internal/transport (ZMTP).
 package fabric

@@ -13,7 +13,7 @@ var (
 	ErrHighWater = link.ErrHighWater
 	// ErrClosed: the node, producer or consumer was closed.
 	ErrClosed = link.ErrClosed
-	// ErrEnd: all promised producers have finished.
+	// ErrEnd: all promised producers have finished, or the consumer has drained.
 	ErrEnd = errors.New("all producers have finished")
 	// ErrNoConsumer matches *UnknownConsumerError.
 	ErrNoConsumer = errors.New("no such consumer")
@@ -45,7 +45,9 @@ func (e *TooLargeError) Error() string {
 	return fmt.Sprintf("message of %d bytes is larger than the %d that are accepted (Config.MaxMessage)", e.Size, e.Max)
 }
 
-// UnknownConsumerError: the channel has no such consumer now, or none at all.
+// UnknownConsumerError: the channel has no such consumer now, or none at all; it
+// may have left, or be leaving. The message was not accepted. What was accepted
+// for the consumer before is not concerned: Flush tells what becomes of it.
 type UnknownConsumerError struct {
 	Channel string
 	Address Address // zero: there is none at all
@@ -61,12 +63,14 @@ func (e *UnknownConsumerError) Error() string {
 // Is makes it match ErrNoConsumer.
 func (e *UnknownConsumerError) Is(target error) bool { return target == ErrNoConsumer }
 
-// PeerLostError ends a stream whose other end is gone for good. Messages are
-// counted from the stream's begin.
+// PeerLostError ends a stream whose other end is gone for good: closed, started
+// anew, or not connected for Config.ResumeWindow. Messages are counted from the
+// stream's begin.
 //
-// At the producer's end those before Acknowledged are stored by the consumer's
-// node, and those from there up to InDoubtTo may or may not be. At the
-// consumer's end those before Acknowledged were received, and none is in doubt.
+// At the producer's end those before Acknowledged were stored by the consumer's
+// end, whether it has handled them or not; those from there up to InDoubtTo were
+// accepted, and may or may not have been. At the consumer's end those before
+// Acknowledged were received, and none is in doubt.
 type PeerLostError struct {
 	Node         string // the other end's
 	Channel      string

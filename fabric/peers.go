@@ -45,14 +45,14 @@ func (n *Node) peerOf(name string) *peer {
 func (n *Node) listed(p *peer, incarnation uint64, endpoint string) {
 	n.mu.Lock()
 	act := p.peering.Listed(incarnation, endpoint)
-	if act == peering.Lose {
+	switch act {
+	case peering.Cut: // now, as another connection may take its place
+		p.link.Cut(fmt.Errorf("the directory names incarnation %d of %s", incarnation, p.name))
+	case peering.Lose:
 		p.free = make(chan struct{})
 	}
 	n.mu.Unlock()
-	switch act {
-	case peering.Cut:
-		p.link.Cut(fmt.Errorf("the directory names incarnation %d of %s", incarnation, p.name))
-	case peering.Lose:
+	if act == peering.Lose {
 		n.lose(p, p.peering.Anew())
 		n.free(p)
 	}

@@ -113,8 +113,11 @@ func (p *Producer) unknown(addr Address) error {
 // Send sends body, which it copies, to the consumer. It returns when the
 // message is accepted: from then on the node delivers it. It waits while the
 // stream is at its high-water mark, also while the consumer's node is not
-// reachable, until ctx ends; the message is not accepted then. The error is
-// ctx's, *TooLargeError, *PeerLostError or ErrClosed.
+// reachable, until ctx ends, the consumer is gone, or the producer is closed.
+//
+// With an error the message was not accepted. It is ctx's, a *TooLargeError, an
+// *UnknownConsumerError if the consumer leaves or has left, a *PeerLostError if
+// it is lost, or ErrClosed.
 func (t *Target) Send(ctx context.Context, body []byte) error {
 	if err := t.stream.Send(ctx, &t.producer.sender, body); err != nil {
 		return public(err)
@@ -131,8 +134,10 @@ func (t *Target) TrySend(body []byte) error {
 }
 
 // Flush waits until every message accepted so far for the consumer, from this
-// producer and its neighbours at the node, is stored by its node, or ctx ends.
-// It is a *PeerLostError if the consumer is gone and may not have got all.
+// producer and its neighbours at the node, is acknowledged: stored by the
+// consumer's end, which need not have handled it. While the link is down it
+// waits, for Config.ResumeWindow at most, and until ctx ends. It is a
+// *PeerLostError if the consumer is gone and may not have got all.
 func (t *Target) Flush(ctx context.Context) error {
 	err := public(t.stream.Flush(ctx))
 	switch e := err.(type) {
@@ -262,9 +267,14 @@ func (p *Producer) WaitConsumers(ctx context.Context, count int) error {
 }
 
 // Flush waits until every message accepted so far, from this producer and its
-// neighbours at the node, is stored by its consumer's node, or ctx ends. The
-// error joins a *PeerLostError for each consumer that is lost, since the last
-// Flush, with messages that it may not have got.
+// neighbours at the node, is acknowledged: stored by its consumer's end, which
+// need not have handled it. While a link is down it waits, for
+// Config.ResumeWindow at most, and until ctx ends.
+//
+// The error joins a *PeerLostError for each stream that was lost since the last
+// Flush with messages that its consumer may not have got, each told once to each
+// producer; if there are very many, a *MoreLostError counts the rest. It is
+// ctx's if that ended first.
 func (p *Producer) Flush(ctx context.Context) error {
 	ch := p.channel
 	streams := ch.snapshot().order
@@ -288,15 +298,18 @@ func (p *Producer) Flush(ctx context.Context) error {
 	return errors.Join(append(errs, p.losses.take()...)...)
 }
 
-// Drain closes the producer and waits until everything it sent, and the word
-// that it has finished, is stored by the consumers' nodes, or ctx ends.
+// Drain closes the producer and waits as Flush does, with its error, until
+// everything it sent, and the word that it has finished, is stored by the
+// consumers' ends, or ctx ends; the node goes on delivering then.
 func (p *Producer) Drain(ctx context.Context) error {
 	return errors.Join(p.finish(), p.Flush(ctx), p.leave(ctx))
 }
 
 // Close tells every consumer, behind the last message, that this producer has
-// finished, and takes it out of the directory. It does not wait for
-// deliveries: the node goes on with them until its own Close.
+// finished, and takes it out of the directory. Sends that wait end with
+// ErrClosed. It does not wait for deliveries: the node goes on with them until
+// its own Close. The error is the directory's, for which it waits a second at
+// most.
 func (p *Producer) Close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), leavePatience)
 	defer cancel()
@@ -306,9 +319,9 @@ func (p *Producer) Close() error {
 // Finish ends the sending as Close does, but tells targets only, and leaves the
 // producer in the directory until Close. It is for consumers that were agreed
 // upon: who took the place of one since is not told, and the error joins a
-// *PeerLostError for each that is gone. Without targets nobody is told, and no
-// consumer takes the producer for one that has finished. Only the first call
-// does anything.
+// *PeerLostError or *UnknownConsumerError for each that is gone. Without targets
+// nobody is told, and no consumer takes the producer for one that has finished.
+// Only the first call does anything.
 func (p *Producer) Finish(targets []*Target) error {
 	if !p.sender.Close() {
 		return nil

@@ -46,7 +46,7 @@ type StreamStats struct {
 	LimitBytes   uint64
 	Messages     uint64 // accepted, or received
 	Bytes        uint64
-	Acknowledged uint64        // messages stored by the consumer's node; sending end
+	Acknowledged uint64        // messages stored by the consumer's end, as far as this end knows; sending end
 	Settled      uint64        // messages handled by the consumer, as far as this end knows
 	Window       uint64        // bytes of room lent; receiving end
 	Blocked      time.Duration // that Sends have waited at the high-water mark in all

@@ -73,6 +73,7 @@ type Link struct {
 	silent   int             // ticks since something was heard
 	cause    error           // why the connection is being closed, if we know
 	closed   bool
+	unread   bool // the reader has stopped
 	answered bool // the peer has said bye as well
 
 	wake chan struct{} // to the writer
@@ -118,7 +119,7 @@ func (l *Link) Attach(conn *transport.Conn, maxBody int) bool {
 
 // begin is what a connection begins with. Under mu.
 func (l *Link) begin(conn *transport.Conn, maxBody int) {
-	l.conn, l.cause = conn, nil
+	l.conn, l.cause, l.unread = conn, nil, false
 	l.heard, l.silent, l.sleeping = true, 0, false
 	l.core.stats.Connections++
 	l.core.attach(maxBody)
@@ -234,7 +235,7 @@ func (l *Link) parting(conn *transport.Conn, err error, written chan struct{}) {
 		return
 	}
 	conn.SetWriteDeadline(time.Now().Add(partingPatience))
-	l.core.bye = last
+	l.core.bye, l.unread = last, true
 	if l.cause == nil {
 		l.cause = err
 	}
@@ -354,7 +355,7 @@ func (l *Link) write(conn *transport.Conn, written chan struct{}) {
 // side writes then: a peer that answers no bye closes when it has read all. Under
 // mu.
 func (l *Link) awaitAnswer(conn *transport.Conn) {
-	if l.conn != conn || !l.closed {
+	if l.conn != conn || !l.closed || l.unread {
 		return
 	}
 	l.sleeping = true
