@@ -139,6 +139,11 @@ func TestStalledConsumer(t *testing.T) {
 	for i := range 4 {
 		free = min(free, round())
 		last = accepted
+		if i > 0 { // then no room comes back any more until it reads
+			await(t, ctx, "what was handled to be known", func() bool {
+				return cr.stream(t, cr.a, 0).Settled == cr.stream(t, cr.b, 0).Settled
+			})
+		}
 		n := cr.fill(t, 0, last)
 		blocked = make(chan error, 1)
 		go func() { blocked <- cr.send(ctx, 0, n, n+1) }()
