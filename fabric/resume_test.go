@@ -334,12 +334,16 @@ func TestConsumersNodeStartedAnew(t *testing.T) {
 	sent := make(chan error, 1)
 	go func() { sent <- p.to.Send(ctx, []byte{15}) }() // waits at the mark
 	again := p.restart(t, ctx, p.b, p.dir)
-	p.px.shutdown(false)
 	c := newConsumer(t, again, "x", ConsumerConfig{})
 	// The directory says first that the old life has left, or already that there is a new one.
 	if err := <-sent; !errors.Is(err, ErrNoConsumer) && !errors.As(err, new(*PeerLostError)) {
 		t.Errorf("a Send to who is gone: %v", err)
 	}
+	await(t, ctx, "the new life to be known", func() bool {
+		failure, _ := p.to.stream.Failure()
+		return failure != nil
+	})
+	p.px.shutdown(false) // not before, or the old life may still come back and store the rest
 	wantLost(t, p.producer.Flush(ctx), PeerLostError{Node: "b", Channel: "x", Acknowledged: 10, InDoubtTo: 15})
 	p.c = c
 	p.begin(t, ctx)
