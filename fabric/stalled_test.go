@@ -163,7 +163,11 @@ func TestStalledConsumer(t *testing.T) {
 	if stalled > 2*free {
 		t.Errorf("the others are slower: %v instead of %v", stalled, free)
 	}
-	if grown := heapInUse() - before; grown > 4*mark {
+	most := int64(4 * mark)
+	if raceEnabled {
+		most *= 2 // it makes pools lose what they are given
+	}
+	if grown := heapInUse() - before; grown > most {
 		t.Errorf("the heap has grown by %d bytes, with a mark of %d", grown, mark)
 	}
 	for _, n := range []*Node{cr.a, cr.b} {

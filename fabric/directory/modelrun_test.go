@@ -19,9 +19,9 @@ func TestTableAgreesWithTheModel(t *testing.T) {
 		runModel(t, *modelSeed)
 		return
 	}
-	seeds := uint64(100)
+	seeds := uint64(60)
 	if testing.Short() {
-		seeds = 20
+		seeds = 10
 	}
 	for seed := range seeds {
 		runModel(t, seed+1)
@@ -60,7 +60,7 @@ func runModel(t *testing.T, seed uint64) {
 	w.table.keeps = true
 	steps, sleepy := 1500, 1200
 	if seed%10 == 0 {
-		steps, sleepy = 30_000, 10_000 // histories overflow meanwhile
+		steps, sleepy = 20_000, 9_000 // histories overflow meanwhile
 	}
 	w.followers = []*follower{
 		{channel: "c1", every: 1}, {channel: "c2", every: 1}, {channel: "", every: 1}, {channel: "c1", every: sleepy},

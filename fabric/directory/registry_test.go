@@ -566,11 +566,10 @@ func TestLimits(t *testing.T) {
 		t.Errorf("one member too many: %v", err)
 	}
 	mustAdd(t, r, incarnation, consumer("c", "n", 0)) // again is not one more
-	for i := 1; i < maxNodes; i++ {
-		if _, err := r.join(r.table.here, NodeInfo{Name: fmt.Sprint("n", i)}); err != nil {
-			t.Fatal(err)
-		}
+	for i := range maxNodes - 2 {
+		r.table.nodes[fmt.Sprint("filler", i)] = r.table.nodes["n"]
 	}
+	mustJoin(t, r, "the-last")
 	if _, err := r.Join(testContext(t), NodeInfo{Name: "one-too-many"}); !errors.Is(err, ErrLimit) {
 		t.Errorf("one node too many: %v", err)
 	}

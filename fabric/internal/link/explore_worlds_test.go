@@ -117,7 +117,9 @@ func TestExplore(t *testing.T) {
 	if *exploreFor == 0 {
 		t.Skip("runs with make explore")
 	}
+	// States are short-lived: collecting them rarely is worth the memory, up to here.
 	defer debug.SetGCPercent(debug.SetGCPercent(400))
+	defer debug.SetMemoryLimit(debug.SetMemoryLimit(3 << 30))
 	end := time.Now().Add(*exploreFor)
 	shares := 0.0
 	for i := range worlds {
