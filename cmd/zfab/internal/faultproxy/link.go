@@ -39,7 +39,7 @@ type way struct {
 	holes int           // black holes at present
 	delay time.Duration // of all delays together
 	rates []int64       // bytes per second of each limit; the least counts
-	free  time.Time     // when the least limit admits the next byte
+	free  time.Time     // when the least limit admits the next bytes
 }
 
 // A cut waits until so many bytes have passed in its direction.
@@ -200,7 +200,8 @@ func (l *Link) admit(d Direction, bytes int, sent, now time.Time) (p permit, ok 
 	return p, true, 0, nil
 }
 
-// burst is how much time's worth of bytes a limited direction writes at once.
+// burst is how much time's worth of bytes a limited direction writes at once, and
+// how far it may be behind its limit and still make up for it.
 const burst = 10 * time.Millisecond
 
 // pace cuts bytes down to what the limits admit in a burst.
@@ -210,7 +211,10 @@ func (w *way) pace(bytes int, now time.Time) int {
 	}
 	rate := slices.Min(w.rates)
 	bytes = min(bytes, max(1, int(rate*int64(burst)/int64(time.Second))))
-	w.free = now.Add(time.Duration(int64(bytes) * int64(time.Second) / rate))
+	if behind := now.Add(-burst); w.free.Before(behind) {
+		w.free = behind
+	}
+	w.free = w.free.Add(time.Duration(int64(bytes) * int64(time.Second) / rate))
 	return bytes
 }
 

@@ -13,8 +13,8 @@ import (
 type Faults struct {
 	FaultCounts
 	// ThroughputRatio is how many messages went from one node to another per
-	// second while faults came, to that in the times between the faults; absent
-	// where the file leaves no time between two.
+	// second while faults came, to that in the times beside without: the median
+	// of all such times; absent where the file leaves no time between two.
 	ThroughputRatio *float64 `json:"throughput_ratio,omitempty"`
 	Items           []Fault  `json:"items"` // by the file's order
 }

@@ -49,7 +49,7 @@ var Metrics = []Metric{
 	{Name: "faults.hit", Help: "those that met messages in flight: accepted and not acknowledged", Value: ofFaults(func(f *Faults) float64 { return float64(f.Hit) }), Needs: OfFaults},
 	{Name: "faults.hit_ratio", Help: "the same, as a part of all that came", Value: ofFaults(func(f *Faults) float64 { return f.HitRatio }), Needs: OfFaults},
 	{Name: "faults.unrecovered", Help: "those after which a stream with messages in flight did not go on", Value: ofFaults(func(f *Faults) float64 { return float64(f.Unrecovered) }), Needs: OfFaults},
-	{Name: "faults.throughput_ratio", Help: "messages from node to node per second while faults came, to that in the times between them", Value: faultsRatio, Needs: OfTurns},
+	{Name: "faults.throughput_ratio", Help: "messages from node to node per second while faults came, to that just before and after; the median", Value: faultsRatio, Needs: OfTurns},
 	{Name: "recovery.p50_ms", Help: "median time in milliseconds from a fault's end until all streams it hit went on", Value: quantile(recoveryOf, p50), Needs: OfFaults},
 	{Name: "recovery.p99_ms", Help: "its 99th percentile", Value: quantile(recoveryOf, p99), Needs: OfFaults},
 	{Name: "recovery.max_ms", Help: "the largest", Value: quantile(recoveryOf, most), Needs: OfFaults},

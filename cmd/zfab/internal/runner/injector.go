@@ -255,7 +255,7 @@ func (in *injector) last(ctx context.Context, e event, d draw, l lasting) event 
 	for i := range after.ends {
 		for side, end := range after.ends[i] {
 			if end == nil {
-				after.ends[i][side] = l.before.ends[i][side] // nothing has changed there
+				after.ends[i][side] = l.before.ends[i][side] // it is stopped; that has to be passed still
 			}
 		}
 	}

@@ -81,28 +81,50 @@ type stretch struct {
 }
 
 // throughputRatio compares what went from node to node while faults came with
-// what did between them, if there is a time between two. What goes on inside a
-// node does not count: a producer that cannot reach a peer sends the more to the
-// consumers at its own node. Times before the first fault and after the last one
-// do not, either: there the load begins and ends. So faults that come and go by
-// turns are compared with the same machine a moment later, whatever else that is
-// busy with.
+// what did in the times between, if there are some. Of each time with faults the
+// ones without beside it tell what that moment of the machine was good for; the
+// median of all is the answer, so that something else which is busy now and then
+// does not decide it.
+//
+// What goes on inside a node does not count: a producer that cannot reach a peer
+// sends the more to the consumers at its own node. Times before the first fault
+// and after the last one do not, either: there the load begins and ends.
 func throughputRatio(run *oneRun) *float64 {
-	var with, without, withSeconds, withoutSeconds float64
 	all := stretches(run)
+	var ratios []float64
 	for i, s := range all {
-		with += float64(s.ended - s.begin)
-		withSeconds += (s.to - s.from).Seconds()
+		var beside stretch
 		if i > 0 {
-			without += float64(s.begin - all[i-1].ended)
-			withoutSeconds += (s.from - all[i-1].to).Seconds()
+			beside.add(all[i-1].to, s.from, s.begin-all[i-1].ended)
+		}
+		if i < len(all)-1 {
+			beside.add(s.to, all[i+1].from, all[i+1].begin-s.ended)
+		}
+		if with, without := s.rate(), beside.rate(); without > 0 {
+			ratios = append(ratios, with/without)
 		}
 	}
-	if withSeconds == 0 || without == 0 {
+	if len(ratios) == 0 {
 		return nil
 	}
-	ratio := with / withSeconds / (without / withoutSeconds)
-	return &ratio
+	slices.Sort(ratios)
+	n := len(ratios)
+	median := (ratios[(n-1)/2] + ratios[n/2]) / 2
+	return &median
+}
+
+// add lengthens a stretch by a time in which so many messages came.
+func (s *stretch) add(from, to time.Duration, messages uint64) {
+	s.to += to - from
+	s.ended += messages
+}
+
+// rate is in messages per second.
+func (s *stretch) rate() float64 {
+	if s.to == s.from {
+		return 0
+	}
+	return float64(s.ended-s.begin) / (s.to - s.from).Seconds()
 }
 
 // stretches are the times in which faults came, in order and apart from each
@@ -110,7 +132,7 @@ func throughputRatio(run *oneRun) *float64 {
 func stretches(run *oneRun) (all []stretch) {
 	for i, f := range run.topology.Faults {
 		from, to, bounded := f.Window()
-		if f.Kind == topology.Stall {
+		if f.Kind == topology.Stall || f.Lasting() {
 			continue
 		}
 		if !bounded || slices.ContainsFunc(run.topology.Loads, func(l topology.Load) bool { return l.Duration < to }) {

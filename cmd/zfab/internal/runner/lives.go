@@ -16,7 +16,8 @@ import (
 var errNotAlive = errors.New("the node is not alive")
 
 // kill ends the node's present process at once. All that it had told is heard
-// when kill returns. The caller has to call revive.
+// when kill returns. The caller has to call revive. errNotAlive: the life has
+// ended, or not begun, or no other one can be told from it.
 func (p *processCluster) kill(node int) error {
 	place := p.places[node-1]
 	place.mu.Lock()
@@ -24,7 +25,7 @@ func (p *processCluster) kill(node int) error {
 	now := place.start.now()
 	place.mu.Unlock()
 	n.mu.Lock()
-	dying := n.span.killed || n.span.ended > 0 || n.account.Life >= check.MaxLife
+	dying := !n.started || n.span.killed || n.span.ended > 0 || n.account.Life >= check.MaxLife
 	if !dying {
 		n.span.killed, n.span.ended = true, now
 	}

@@ -134,7 +134,9 @@ func (f Fault) String() string { return string(f.Kind) + " " + f.Target }
 // if only the end of the load says when that is.
 func (f Fault) Window() (from, to time.Duration, bounded bool) {
 	switch {
-	case f.Every == 0 && f.Kind != Delay && f.Kind != Rate, f.For > 0 && f.Every == 0:
+	case f.Lasting():
+		return f.At, 0, false
+	case f.Every == 0:
 		return f.At, f.At + f.ForMost, true
 	case f.Until > 0:
 		return f.At, f.Until, true
@@ -178,12 +180,16 @@ func (t *Topology) Has(is func(FaultKind) bool) bool {
 	return slices.ContainsFunc(t.Faults, func(f Fault) bool { return is(f.Kind) })
 }
 
+// Lasting reports whether the fault is a condition of the whole run rather than
+// something that comes and goes.
+func (f Fault) Lasting() bool { return (f.Kind == Delay || f.Kind == Rate) && f.For == 0 }
+
 // faultsTakeTurns reports whether there is a time without faults of links and
 // processes between two of them, and each of them has an end.
 func (t *Topology) faultsTakeTurns() bool {
 	var faults []Fault
 	for _, f := range t.Faults {
-		if f.Kind != Stall {
+		if f.Kind != Stall && !f.Lasting() {
 			faults = append(faults, f)
 		}
 	}

@@ -309,6 +309,7 @@ func TestFaultsTakeTurns(t *testing.T) {
 		"the first for ever": {[]Fault{cuts(s, 0), cuts(5*s, 6*s)}, false},
 		"touching":           {[]Fault{cuts(s, 3*s), cuts(3*s, 7*s)}, false},
 		"one in the other":   {[]Fault{cuts(s, 7*s), cuts(2*s, 3*s), cuts(6*s, 8*s)}, false},
+		"all the time":       {[]Fault{cuts(s, 3*s), {Kind: Rate, At: 0}, cuts(5*s, 7*s)}, true},
 		"one and a stall":    {[]Fault{cuts(s, 3*s), stall}, false},
 	} {
 		if got := (&Topology{Faults: c.faults}).faultsTakeTurns(); got != c.want {
