@@ -3,6 +3,7 @@
 //
 //	Exchange               all to all, by key or addressed, with an agreed end
 //	Pusher, Puller         a pipeline: jobs for whichever worker has room
+//	Requester, Replier     calls with an answer, or with a stream of them
 //
 // # Values
 //
@@ -40,6 +41,22 @@
 // room or too much is unsettled. What a dead peer means: a worker's unsettled jobs
 // go to others, marked as redelivered; with a pusher its unsettled jobs are lost.
 //
+// # Request and reply
+//
+// A Requester calls the servers of a channel, its Repliers.
+//
+//	server, err := patterns.OpenReplier(ctx, node, patterns.ReplierConfig[Query, Answer]{Channel: "cities"},
+//		func(ctx context.Context, q Query) (Answer, error) { ... })
+//
+//	requester, err := patterns.OpenRequester(ctx, node, patterns.RequesterConfig[Query, Answer]{Channel: "cities"})
+//	answer, err := requester.Call(ctx, Query{...})
+//
+// Delivery: a request is done at most once; at least once, if it is answered and
+// the call is marked idempotent or hedged. Order: none between calls, and that of
+// the server within a stream. What blocks: a call, until it is answered. What a
+// dead peer means: a dead server's calls fail at once, or move if they are
+// idempotent; a dead caller's handlers' contexts end.
+//
 // # Exchange
 //
 // An Exchange is the all-to-all: every producer of every node sends to every
@@ -68,10 +85,11 @@
 // receives in one goroutine can therefore wait for itself.
 //
 // What a dead peer means: who sent to it gets a *fabric.PeerLostError from Send,
-// Finish or Drain. Who received from it gets one from Receive, unless all of its
-// producers had finished; it may go on with the others, and ends with an
-// *UnfinishedError instead of fabric.ErrEnd. A link that breaks and comes back
-// within the resume window is not a loss, and nobody notices.
+// Finish or Drain, or a *fabric.UnknownConsumerError if it has left in the middle.
+// Who received from it gets one from Receive, unless all of its producers had
+// finished; it may go on with the others, and ends with an *UnfinishedError
+// instead of fabric.ErrEnd. A link that breaks and comes back within the resume
+// window is not a loss, and nobody notices.
 //
 // # Reading the source
 //
@@ -88,4 +106,11 @@
 // two ends; pipeline_push.go chooses a worker, pipeline_lane.go follows the
 // workers, pipeline_hand.go is what a worker's program has, pipeline_work.go runs
 // handlers.
+//
+// request.go tells a call's way. request_requester.go and request_replier.go are
+// the two ends; request_call.go chooses servers and waits, request_replies.go
+// takes what they say, request_serve.go runs handlers.
+//
+// roster.go is who is at the other end, as a pusher or requester knows it;
+// greeter.go is how those come to be known.
 package patterns

@@ -46,6 +46,13 @@ func (c coder[T]) pack(v T, keep bool) (parcel, error) {
 	return parcel{mem: mem}, nil
 }
 
+// packed is a parcel with a copy of body.
+func packed(body []byte) parcel {
+	mem := parcelPool.Get().(*[]byte)
+	*mem = append((*mem)[:headRoom], body...)
+	return parcel{mem: mem}
+}
+
 // release gives the parcel's memory back.
 func (p parcel) release() {
 	if p.mem != nil && cap(*p.mem) <= keepMax {

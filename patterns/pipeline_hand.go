@@ -79,11 +79,7 @@ func (h *hands) reject(token uint64, delay time.Duration, reason string) error {
 	defer h.told()
 	millis := uint64(min(max((delay+time.Millisecond-1)/time.Millisecond, 0), maxDelayMillis))
 	var mem [maxHead]byte
-	b := appendArray(mem[:0], 5)
-	for _, n := range [...]uint64{kindReject, j.job, j.delivery, millis} {
-		b = appendNumber(b, n)
-	}
-	return j.pusher.TrySend(appendText(b, reason))
+	return j.pusher.TrySend(appendTextRecord(mem[:0], reason, kindReject, j.job, j.delivery, millis))
 }
 
 // none returns what is closed when the program has no unsettled job, and the

@@ -70,11 +70,7 @@ func (j *job) head(b []byte) []byte {
 	if j.before == 0 {
 		return appendRecord(b, kindJob, j.lane.index(), j.id, j.deliveries)
 	}
-	b = appendArray(b, 6)
-	for _, n := range [...]uint64{kindDeadJob, j.lane.index(), j.id, j.deliveries, j.before} {
-		b = appendNumber(b, n)
-	}
-	return appendText(b, j.reason)
+	return appendTextRecord(b, j.reason, kindDeadJob, j.lane.index(), j.id, j.deliveries, j.before)
 }
 
 // jobList is a list of jobs, each in one list at most.

@@ -60,7 +60,15 @@ func openLane(ctx context.Context, p *pusher, channel string) (*lane, error) {
 	return l, nil
 }
 
-func (l *lane) close() error { return errors.Join(l.producer.Close(), l.acks.Close()) }
+// close lets workers know that nothing more comes, and that they need say nothing
+// more: what they have said is heard.
+func (l *lane) close(ctx context.Context) error {
+	err := l.producer.Close()
+	if drained := l.acks.Drain(ctx); ctx.Err() == nil {
+		err = errors.Join(err, drained)
+	}
+	return err
+}
 
 // index is what workers address this pusher by.
 func (l *lane) index() uint64 { return uint64(l.acks.Address().Index) }
@@ -71,7 +79,7 @@ func (l *lane) hear() {
 	defer p.wg.Done()
 	var out []sending
 	for {
-		m, err := l.acks.Receive(p.ctx)
+		m, err := l.acks.Receive(context.Background())
 		lost := lostPeer(err)
 		if err != nil && lost == nil {
 			return

@@ -108,8 +108,9 @@ func (p *Pusher[T]) Flush(ctx context.Context) error { return p.core.flush(ctx) 
 // closed then as well.
 func (p *Pusher[T]) Drain(ctx context.Context) error { return p.core.drain(ctx) }
 
-// Close ends the pusher at once, and Push with fabric.ErrClosed. It is an
-// *UnsettledError if there are jobs that no worker has acknowledged.
+// Close ends the pusher, and Push with fabric.ErrClosed. It waits, for a second at
+// most, for what workers have said already. It is an *UnsettledError if there are
+// jobs that no worker has acknowledged.
 func (p *Pusher[T]) Close() error { return p.core.close() }
 
 // Stats returns the pusher's counts, from its begin on.
@@ -215,7 +216,10 @@ func openPusher(ctx context.Context, node *fabric.Node, cfg pusherConfig) (_ *pu
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	defer func() {
 		if err != nil {
-			p.close()
+			p.cancel()
+			for _, l := range p.lanes() {
+				err = errors.Join(err, l.producer.Close(), l.acks.Close())
+			}
 		}
 	}()
 	if p.main, err = openLane(ctx, p, cfg.channel); err != nil {
@@ -328,8 +332,10 @@ func (p *pusher) close() error {
 		p.refuse()
 		p.cancel()
 		var errs []error
+		ctx, cancel := context.WithTimeout(context.Background(), closePatience)
+		defer cancel()
 		for _, l := range p.lanes() {
-			errs = append(errs, l.close())
+			errs = append(errs, l.close(ctx))
 		}
 		p.wg.Wait()
 		p.mu.Lock()

@@ -52,7 +52,7 @@ func (p *Puller[T]) Work(ctx context.Context, concurrency int, handle func(conte
 		running.Go(func() {
 			defer func() { <-free }()
 			// An error of either says that the pusher is gone, and the job no longer ours.
-			if err := attempt(ctx, j, handle); err != nil {
+			if err := handleJob(ctx, j, handle); err != nil {
 				_ = j.reject(backoff(j.Deliveries()), err.Error())
 			} else {
 				_ = j.Ack()
@@ -61,8 +61,8 @@ func (p *Puller[T]) Work(ctx context.Context, concurrency int, handle func(conte
 	}
 }
 
-// attempt runs a handler, whose panic is an error.
-func attempt[T any](ctx context.Context, j Job[T], handle func(context.Context, Job[T]) error) (err error) {
+// handleJob runs a handler, whose panic is an error.
+func handleJob[T any](ctx context.Context, j Job[T], handle func(context.Context, Job[T]) error) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			err = fmt.Errorf("the handler panicked: %v", r)

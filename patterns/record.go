@@ -36,7 +36,16 @@ func appendNumber(b []byte, n uint64) []byte {
 
 // appendRecord writes a record of numbers, the first of them its kind.
 func appendRecord(b []byte, numbers ...uint64) []byte {
-	b = appendArray(b, len(numbers))
+	return appendNumbers(appendArray(b, len(numbers)), numbers)
+}
+
+// appendTextRecord writes a record of numbers, the first of them its kind, and a
+// text.
+func appendTextRecord(b []byte, text string, numbers ...uint64) []byte {
+	return appendText(appendNumbers(appendArray(b, len(numbers)+1), numbers), text)
+}
+
+func appendNumbers(b []byte, numbers []uint64) []byte {
 	for _, n := range numbers {
 		b = appendNumber(b, n)
 	}

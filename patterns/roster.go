@@ -3,6 +3,7 @@ package patterns
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -31,6 +32,8 @@ type roster[T any] struct {
 	members map[fabric.Address]*member[T] // by source
 	balance balancer[*member[T]]
 	came    chan struct{} // closed when a member can be given work
+	places  *fabric.Placement
+	placed  []*member[T] // on which places places keys
 }
 
 // member is one of them.
@@ -96,7 +99,7 @@ func (r *roster[T]) leave(m *member[T], reason string) {
 
 // retire gives m no more work: its consumer is gone, or about to go.
 func (r *roster[T]) retire(m *member[T]) {
-	m.gone = true
+	m.gone, r.places = true, nil
 	r.balance.leave(m.seat)
 }
 
@@ -104,7 +107,7 @@ func (r *roster[T]) retire(m *member[T]) {
 func (r *roster[T]) reach(m *member[T]) {
 	t, err := r.producer.To(m.addr)
 	if err == nil && m.target == nil {
-		m.target = t
+		m.target, r.places = t, nil
 		close(r.came)
 		r.came = make(chan struct{})
 	}
@@ -176,4 +179,22 @@ func (r *roster[T]) present() []*member[T] {
 		}
 	}
 	return list
+}
+
+// owner is the member that owns key, nil if there is none. All who know the same
+// members agree on it; one that is away keeps its keys.
+func (r *roster[T]) owner(key []byte) *member[T] {
+	if r.places == nil {
+		r.placed = r.present()
+		slices.SortFunc(r.placed, func(a, b *member[T]) int { return compareAddress(a.addr, b.addr) })
+		addrs := make([]fabric.Address, len(r.placed))
+		for i, m := range r.placed {
+			addrs[i] = m.addr
+		}
+		r.places = fabric.Place(addrs)
+	}
+	if i := r.places.Owner(key); i >= 0 {
+		return r.placed[i]
+	}
+	return nil
 }
