@@ -34,6 +34,8 @@ func (c *command) app() *cli.App {
 			c.validateCommand(),
 			c.benchCommand(),
 			c.wordcountCommand(),
+			c.directoryCommand(),
+			c.dirCommand(),
 			c.versionCommand(),
 			c.completionCommand(),
 			c.nodeCommand(),

@@ -16,7 +16,7 @@ const (
 	exitInconclusive = 2 // too little was measured to say
 	exitUsage        = 64
 	exitBadFile      = 65 // a topology or input file is wrong or cannot be read
-	exitUnreachable  = 69 // the directory or a peer is not there
+	exitUnreachable  = 69 // the directory or a peer is not there, or an address cannot be served at
 	exitInterrupted  = 130
 )
 
@@ -43,6 +43,7 @@ func (e fileError) Unwrap() error { return e.error }
 func (c *command) exit(ctx context.Context, err error) int {
 	var usage usageError
 	var file fileError
+	var listening listenError
 	var bad *topology.Error
 	switch {
 	case err == nil:
@@ -65,8 +66,10 @@ func (c *command) exit(ctx context.Context, err error) int {
 	switch {
 	case errors.As(err, &file):
 		return exitBadFile
-	case errors.Is(err, directory.ErrUnavailable):
+	case errors.Is(err, directory.ErrUnavailable), errors.As(err, &listening):
 		return exitUnreachable
+	case errors.Is(err, directory.ErrWarming):
+		return exitInconclusive
 	}
 	return exitFailed
 }

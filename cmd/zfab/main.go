@@ -4,6 +4,8 @@
 //	zfab validate FILE...  checks topology files
 //	zfab bench             measures throughput and round trips between two processes
 //	zfab wordcount PATH... counts the words of real files over the fabric
+//	zfab directory         runs a directory, where nodes find each other
+//	zfab dir ls|get|...    asks one
 //
 // Answers go to the standard output and everything else to the standard error.
 // exit.go lists the exit codes.

@@ -31,6 +31,11 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits,
 			"json":  jsonHolds,
+
+			"register":   register,
+			"abandon":    abandon,
+			"eventually": eventually,
+			"truncate":   truncate,
 		},
 	})
 }
