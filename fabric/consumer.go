@@ -39,9 +39,11 @@ type Consumer struct {
 
 	// The receiving goroutine's.
 	promise  int
-	from     sender // of the message before
-	late     bool   // that was finished before
+	from     *sender // of the message before; nil to look anew
+	late     bool    // that was finished before
+	plain    bool    // what follows it in its run is handed out as it is
 	finished map[Address]struct{}
+	senders  map[sender]*sender // each once; at most maxSenders, and then anew
 
 	drained chan struct{} // closed when Drain's end has come
 	atEnd   atomic.Bool   // Receive has said ErrEnd: nobody needs to call it any more
@@ -60,6 +62,25 @@ type Consumer struct {
 type sender struct {
 	stream   *link.RecvStream
 	producer uint32
+}
+
+// maxSenders is how many senders a consumer remembers, so that a message of each
+// costs no memory: more than any channel has at a time, and a bound for what a
+// peer can make up.
+const maxSenders = 1 << 16
+
+// sender is the producer of a stream, the same pointer while it is remembered.
+func (c *Consumer) sender(stream *link.RecvStream, producer uint32) *sender {
+	key := sender{stream, producer}
+	s := c.senders[key]
+	if s == nil {
+		if len(c.senders) >= maxSenders {
+			clear(c.senders)
+		}
+		s = &key
+		c.senders[key] = s
+	}
+	return s
 }
 
 // Consumer makes a consumer on a channel. It waits, until ctx ends, for the
@@ -94,6 +115,7 @@ func (n *Node) newConsumer(ctx context.Context, name string, cfg ConsumerConfig)
 		channel: ch, addr: Address{n.cfg.Name, index}, promise: cfg.Producers,
 		drained:  make(chan struct{}),
 		finished: make(map[Address]struct{}),
+		senders:  make(map[sender]*sender),
 		streams:  make(map[string]*link.RecvStream),
 		ending:   make(map[*link.RecvStream]struct{}),
 		asked:    make(map[*link.RecvStream]struct{}),
@@ -129,12 +151,11 @@ type Message struct {
 	// Body is valid until the next Receive, and may be changed until then.
 	Body []byte
 
-	stream *link.RecvStream
-	index  uint32
+	from *sender // one word, so that a Message travels in registers
 }
 
 // Source is the producer that sent it.
-func (m Message) Source() Address { return Address{m.stream.Peer(), int(m.index)} }
+func (m Message) Source() Address { return Address{m.from.stream.Peer(), int(m.from.producer)} }
 
 // Keep returns the message with a copy of its body, valid for ever.
 func (m Message) Keep() Message {
@@ -150,6 +171,18 @@ func (m Message) Keep() Message {
 // comes when all promised producers have finished, or Drain has, ErrClosed after
 // Close.
 func (c *Consumer) Receive(ctx context.Context) (Message, error) {
+	if c.plain {
+		if body, ok := c.inbox.More(); ok {
+			return Message{body, c.from}, nil
+		}
+	}
+	return c.receive(ctx)
+}
+
+// receive is Receive where something else may come than another message of the
+// same producer.
+func (c *Consumer) receive(ctx context.Context) (Message, error) {
+	c.plain = false
 	for {
 		if c.promise > 0 && len(c.finished) >= c.promise {
 			c.atEnd.Store(true)
@@ -175,16 +208,17 @@ func (c *Consumer) Receive(ctx context.Context) (Message, error) {
 			return Message{}, public(err)
 		case kind == link.Finished:
 			c.finished[Address{stream.Peer(), int(producer)}] = struct{}{}
-			c.from = sender{}
+			c.from = nil
 		default:
-			if from := (sender{stream, producer}); from != c.from {
-				c.from = from
+			if c.from == nil || *c.from != (sender{stream, producer}) {
+				c.from = c.sender(stream, producer)
 				_, c.late = c.finished[Address{stream.Peer(), int(producer)}]
 			}
 			if c.late && c.promise > 0 {
 				continue // of another life of a producer that has kept its promise
 			}
-			return Message{Body: body, stream: stream, index: producer}, nil
+			c.plain = true
+			return Message{body, c.from}, nil
 		}
 	}
 }
@@ -253,6 +287,7 @@ func (c *Consumer) dropUnknown(node string) {
 // handled takes a stream's end, behind its last message, and reports whether it
 // was the last one of a consumer that drains.
 func (c *Consumer) handled(r *link.RecvStream) bool {
+	maps.DeleteFunc(c.senders, func(key sender, _ *sender) bool { return key.stream == r })
 	if r.Owner() != nil { // else it is Nudge's
 		c.over(r)
 	}
@@ -301,7 +336,7 @@ func (c *Consumer) Finished() []Address { return slices.Collect(maps.Keys(c.fini
 
 // Promise replaces ConsumerConfig.Producers: for one who learns later how many
 // there are, or that some are lost. The receiving goroutine may call it.
-func (c *Consumer) Promise(producers int) { c.promise = producers }
+func (c *Consumer) Promise(producers int) { c.promise, c.plain = producers, false }
 
 // Producers is the channel's producers now, by node and index.
 func (c *Consumer) Producers() []Address {

@@ -94,6 +94,21 @@ func (c *chunk) pack(producer uint32, body []byte) bool {
 	return true
 }
 
+// join is pack for a message of the producer that the last one is of, where there
+// is room for any header.
+func (c *chunk) join(producer uint32, body []byte) bool {
+	last := len(c.runs) - 1
+	if c.kind != packed || last < 0 || c.runs[last].producer != producer || c.count == wire.MaxRun ||
+		cap(c.buf)-len(c.buf) < wire.MessageHeaderMax+len(body) {
+		return false
+	}
+	c.buf = wire.AppendMessage(c.buf, body)
+	c.runs[last].end++
+	c.count++
+	c.bytes += len(body)
+	return true
+}
+
 // grown is a single with room for n bytes more: c, or a larger one that has
 // taken c's place.
 func (c *chunk) grown(n int) *chunk {

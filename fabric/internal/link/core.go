@@ -446,7 +446,11 @@ func (c *core) serve(s *SendStream, b *batch) {
 		s.deficit += quantum
 	}
 	for !b.full() {
-		n, progress := s.emit(b, int(s.deficit))
+		most := int(s.deficit)
+		if s.next == s {
+			most = math.MaxInt // nobody waits for a turn: records are not cut short
+		}
+		n, progress := s.emit(b, most)
 		s.deficit -= int32(max(n, endCost))
 		if !progress {
 			s.flags |= sendAnnounced

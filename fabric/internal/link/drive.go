@@ -202,6 +202,9 @@ type Waiting struct {
 // BeginSend is Send up to the point where it waits: if the message was neither
 // accepted nor refused it returns what waits.
 func (s *SendStream) BeginSend(from *Sender, body []byte) (*Waiting, error) {
+	if s.join(from, body) {
+		return nil, nil
+	}
 	err := s.offer(from, body, nil)
 	if err != ErrHighWater {
 		return nil, err

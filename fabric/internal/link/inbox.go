@@ -172,28 +172,35 @@ func (in *Inbox) Source() (stream *RecvStream, producer uint32) {
 	return in.cur.stream, in.cur.producer
 }
 
-// Next waits for the next delivery. What it returned before is handled with
-// this call, and its body no longer valid. An error is ctx's, ErrClosed, or, if
-// the kind is Lost, what is missing. One goroutine at a time may call it.
-func (in *Inbox) Next(ctx context.Context) (body []byte, kind Kind, err error) {
-	if in.size >= 0 {
-		in.messages++
-		if in.bytes += in.size; in.bytes >= settleEvery {
-			in.settle()
-		}
-		in.size = -1
+// More is Next where the next delivery is another message of the same run, so of
+// the same stream and producer, and needs no wait. Else it reports false, with
+// nothing done.
+func (in *Inbox) More() (body []byte, ok bool) {
+	if in.cur.count <= 0 || in.cur.kind != packed || in.size < 0 || in.ended.Load() {
+		return nil, false
 	}
-	if in.cur.count <= 0 || in.cur.kind != packed || in.ended.Load() {
-		return in.next(ctx)
+	in.messages++
+	if in.bytes += in.size; in.bytes >= settleEvery {
+		in.settle()
 	}
 	in.cur.count--
 	body, in.cur.run = wire.NextMessage(in.cur.run)
 	in.size = len(body)
-	return body, Body, nil
+	return body, true
 }
 
-// next is Next where the current item has no further packed message.
-func (in *Inbox) next(ctx context.Context) (body []byte, kind Kind, err error) {
+// Next waits for the next delivery. What it returned before is handled with
+// this call, and its body no longer valid. An error is ctx's, ErrClosed, or, if
+// the kind is Lost, what is missing. One goroutine at a time may call it.
+func (in *Inbox) Next(ctx context.Context) (body []byte, kind Kind, err error) {
+	if body, ok := in.More(); ok {
+		return body, Body, nil
+	}
+	if in.size >= 0 {
+		in.messages++
+		in.bytes += in.size
+		in.size = -1
+	}
 	in.finishItem()
 	if in.ended.Load() {
 		for ; in.pos < len(in.taken); in.pos++ {

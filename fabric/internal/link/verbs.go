@@ -389,11 +389,40 @@ func (c *core) refuses(s *SendStream, from *Sender, n int) error {
 // Send sends body, which it copies, for a producer. It waits while the stream is
 // at its high-water mark, in turn with other Sends on it, until ctx ends.
 func (s *SendStream) Send(ctx context.Context, from *Sender, body []byte) error {
+	if s.join(from, body) {
+		return nil
+	}
 	err := s.offer(from, body, nil)
 	if err != ErrHighWater {
 		return err
 	}
 	return s.sendWait(ctx, from, body, nil)
+}
+
+// join is offer for what most Sends of a flow of small messages find: the stream
+// is in the ring already, so that the writer is at work and nobody needs to be
+// told, and the message goes behind others of its producer. It looks at as little
+// as can decide that, and reports false, with nothing done, if anything is not so.
+func (s *SendStream) join(from *Sender, body []byte) bool {
+	l := s.link
+	l.mu.Lock()
+	if s.flags&(sendActive|sendLeaving) != sendActive || s.waiters != nil || from.closed.Load() ||
+		len(body) > min(l.core.maxBody, singleMin-1) || !s.flow.Admits(s.to.Mark, len(body)) {
+		l.mu.Unlock()
+		return false
+	}
+	q := s.q
+	if !q.chunks[len(q.chunks)-1].join(from.Index, body) {
+		l.mu.Unlock()
+		return false
+	}
+	q.held += len(body)
+	s.flow.Accept(len(body))
+	s.largest = max(s.largest, uint32(len(body)))
+	s.quiet = 0
+	l.prompt = false
+	l.mu.Unlock()
+	return true
 }
 
 // Payload is memory for one message, which SendPayload takes over.

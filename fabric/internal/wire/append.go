@@ -93,6 +93,12 @@ func AppendMessageHeader(b []byte, n int) []byte {
 
 // AppendMessage writes one message as a data record's array holds it.
 func AppendMessage(b, body []byte) []byte {
+	if n := len(b); len(body) < 1<<8 && 2+len(body) <= cap(b)-n { // header and body in one step
+		b = b[:n+2+len(body)]
+		b[n], b[n+1] = bin8, byte(len(body))
+		copy(b[n+2:], body)
+		return b
+	}
 	return append(AppendMessageHeader(b, len(body)), body...)
 }
 

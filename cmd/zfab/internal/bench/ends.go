@@ -233,8 +233,9 @@ func (s setup) send(ctx context.Context, to *fabric.Target) (*flow, error) {
 	var m measurement
 	begin := time.Now()
 	var err error
-	for n := uint64(0); ; n++ {
-		if n%every == 0 {
+	for n, next := uint64(0), uint64(0); ; n++ {
+		if n == next {
+			next += every
 			now := time.Now()
 			if now.Sub(begin) >= s.Duration {
 				return m.end(n, now), nil
@@ -257,18 +258,19 @@ func (s setup) count(ctx context.Context, c *fabric.Consumer) (*flow, error) {
 	every := s.clockEvery()
 	var m measurement
 	var begin time.Time
-	for n := uint64(0); ; n++ {
+	for n, next := uint64(0), uint64(0); ; n++ {
 		message, err := c.Receive(ctx)
-		if errors.Is(err, fabric.ErrEnd) {
-			return m.end(n, time.Now()), nil
-		}
 		if err != nil {
+			if errors.Is(err, fabric.ErrEnd) {
+				return m.end(n, time.Now()), nil
+			}
 			return nil, err
 		}
 		if len(message.Body) != s.Size {
 			return nil, errors.New("a message came with another length")
 		}
-		if n%every == 0 {
+		if n == next {
+			next += every
 			now := time.Now()
 			if n == 0 {
 				begin = now
