@@ -34,6 +34,7 @@ func (c *command) app() *cli.App {
 			c.validateCommand(),
 			c.benchCommand(),
 			c.wordcountCommand(),
+			c.memberCommand(),
 			c.directoryCommand(),
 			c.dirCommand(),
 			c.versionCommand(),

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/zfab/zfab/cmd/zfab/internal/runner"
 	"github.com/zfab/zfab/cmd/zfab/internal/topology"
 	"github.com/zfab/zfab/fabric/directory"
 )
@@ -44,6 +45,7 @@ func (c *command) exit(ctx context.Context, err error) int {
 	var usage usageError
 	var file fileError
 	var listening listenError
+	var control *runner.ControlError
 	var bad *topology.Error
 	switch {
 	case err == nil:
@@ -66,7 +68,7 @@ func (c *command) exit(ctx context.Context, err error) int {
 	switch {
 	case errors.As(err, &file):
 		return exitBadFile
-	case errors.Is(err, directory.ErrUnavailable), errors.As(err, &listening):
+	case errors.Is(err, directory.ErrUnavailable), errors.As(err, &listening), errors.As(err, &control):
 		return exitUnreachable
 	case errors.Is(err, directory.ErrWarming):
 		return exitInconclusive

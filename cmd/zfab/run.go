@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -25,6 +26,8 @@ func (c *command) runCommand() *cli.Command {
 			"Metrics that an expectation can name:\n" + metricHelp(),
 		Flags: []cli.Flag{
 			runnerFlag,
+			&cli.StringFlag{Name: "control", Usage: "`host:port` at which the members of the remote runner reach this process"},
+			&cli.StringFlag{Name: "env", Usage: "`VARIABLE` of the environment that holds the topology, instead of FILE"},
 			&cli.DurationFlag{Name: "timeout", Value: 2 * time.Minute, Usage: "`duration` from the start; what has not arrived by then is lost"},
 			// For the tests of the check itself: break one message and see the run fail.
 			&cli.StringFlag{Name: "plant", Hidden: true},
@@ -43,12 +46,20 @@ var runnerFlag = &cli.StringFlag{
 var verboseFlag = &cli.BoolFlag{Name: "verbose", Aliases: []string{"v"}, Usage: "tell what the nodes log, not only warnings"}
 
 func (c *command) run(ctx *cli.Context) error {
-	if ctx.NArg() != 1 {
-		return usagef("run: name one topology file")
+	if variable := ctx.String("env"); ctx.NArg() > 1 || (ctx.NArg() == 1) == (variable != "") {
+		return usagef("run: name one topology file, or with --env a variable that holds it")
 	}
 	options, err := c.runnerOptions(ctx)
 	if err != nil {
 		return err
+	}
+	if options.Control = ctx.String("control"); (options.Control != "") != (options.Kind == runner.Remote) {
+		return usagef("run: --control goes with --runner %s, which needs it", runner.Remote)
+	}
+	if options.Control != "" {
+		if err := runner.CheckControl(options.Control); err != nil {
+			return usagef("run: --control: %w", err)
+		}
 	}
 	options.Timeout = ctx.Duration("timeout")
 	if options.Timeout <= 0 {
@@ -58,7 +69,10 @@ func (c *command) run(ctx *cli.Context) error {
 	if options.Plant != runner.PlantNothing && !slices.Contains(runner.Plants, options.Plant) {
 		return usagef("run: unknown plant %q; known are: %s", options.Plant, words(runner.Plants))
 	}
-	t, err := c.topologyFile(ctx.Args().First())
+	options.Waiting = func(addr string, members int) {
+		fmt.Fprintf(c.stderr, "zfab: waiting for %d members: zfab member --control %s\n", members, addr)
+	}
+	t, err := c.topology(ctx)
 	if err != nil {
 		return err
 	}
@@ -102,6 +116,19 @@ func (c *command) runnerOptions(ctx *cli.Context) (runner.Options, error) {
 		return runner.Options{}, err
 	}
 	return runner.Options{Kind: kind, Logger: logs.New(c.stderr, ctx.Bool("verbose")), Command: command, Stderr: c.stderr}, nil
+}
+
+// topology is what a run's arguments name.
+func (c *command) topology(ctx *cli.Context) (*topology.Topology, error) {
+	variable := ctx.String("env")
+	if variable == "" {
+		return c.topologyFile(ctx.Args().First())
+	}
+	text, set := os.LookupEnv(variable)
+	if !set {
+		return nil, fileError{fmt.Errorf("the environment has no variable %s", variable)}
+	}
+	return topology.Parse("$"+variable, []byte(text))
 }
 
 // topologyFile reads a file; one that cannot be read is as bad as a wrong one.

@@ -1,6 +1,7 @@
 // Package child starts processes of this program and talks to them in lines of
 // JSON: orders one way over the child's standard input, answers the other way
-// over its standard output.
+// over its standard output. A process that somebody else has started, on another
+// host perhaps, dials instead, and speaks the same over that connection.
 //
 // A child lives as long as its input: when that ends, its context does, and it
 // exits whatever it was at. So no child outlives its parent, however that
@@ -18,11 +19,12 @@ import (
 	"time"
 )
 
-// A Process is a child as its parent sees it. One goroutine at a time may call
-// Hear; any may call the other methods.
+// A Process is a child as its parent sees it: one that it has started, or one that
+// somebody else has, and that has dialled (member.go). One goroutine at a time may
+// call Hear; any may call the other methods.
 type Process struct {
 	name    string
-	command *exec.Cmd
+	command *exec.Cmd // nil of one that has dialled
 	out     *json.Decoder
 
 	mu sync.Mutex // over in
@@ -31,7 +33,10 @@ type Process struct {
 	pausing sync.Mutex // over pauses and the signals
 	pauses  int
 
-	wait func() error // once
+	wait func() error // once; the child has ended then, or its connection
+
+	ended chan struct{} // of one that has dialled: closed by over
+	over  func()        // Hear has seen the end
 }
 
 // Start starts command as the child name. stderr takes what it writes there.
@@ -39,7 +44,7 @@ func Start(name string, command []string, stderr io.Writer) (*Process, error) {
 	if len(command) == 0 {
 		return nil, fmt.Errorf("no command to start %s with", name)
 	}
-	p := &Process{name: name, command: exec.Command(command[0], command[1:]...)}
+	p := &Process{name: name, command: exec.Command(command[0], command[1:]...), over: func() {}}
 	p.command.Stderr = stderr
 	detach(p.command)
 	in, err := p.command.StdinPipe()
@@ -61,8 +66,13 @@ func Start(name string, command []string, stderr io.Writer) (*Process, error) {
 // Name is the child's.
 func (p *Process) Name() string { return p.name }
 
-// PID is the operating system's number of the process.
-func (p *Process) PID() int { return p.command.Process.Pid }
+// PID is the operating system's number of the process; 0 of one that has dialled.
+func (p *Process) PID() int {
+	if p.command == nil {
+		return 0
+	}
+	return p.command.Process.Pid
+}
 
 // Tell gives the child an order. It waits while the child does not read.
 func (p *Process) Tell(order any) error {
@@ -89,8 +99,13 @@ func (p *Process) Hear(answer any) error {
 	if errors.As(err, &syntax) {
 		return fmt.Errorf("%s: %w", p.name, err)
 	}
+	p.over()
 	p.wait()
-	return &EndedError{Name: p.name, State: p.command.ProcessState.String()}
+	state := "its connection has ended"
+	if p.command != nil {
+		state = p.command.ProcessState.String()
+	}
+	return &EndedError{Name: p.name, State: state}
 }
 
 // An EndedError is the end of a process that was to answer.
@@ -104,9 +119,19 @@ func (e *EndedError) Error() string {
 const exitGrace = 5 * time.Second
 
 // Close ends the child's input, which ends the child, and waits for it. One
-// that does not go in time is killed by its id. A Hear under way ends.
+// that does not go in time is killed by its id, or its connection closed. A Hear
+// under way ends; one that has dialled is heard to its end by Hear alone.
 func (p *Process) Close() error {
 	p.in.Close()
+	if p.command == nil {
+		kill := time.NewTimer(exitGrace)
+		defer kill.Stop()
+		select {
+		case <-p.ended:
+		case <-kill.C:
+		}
+		return p.wait()
+	}
 	kill := time.AfterFunc(exitGrace, func() { p.command.Process.Kill() })
 	defer kill.Stop()
 	return p.wait()
@@ -115,6 +140,9 @@ func (p *Process) Close() error {
 // Pause stops the process until resume is called. Pauses of one process add up:
 // it goes on with the last resume.
 func (p *Process) Pause() (resume func(), err error) {
+	if p.command == nil {
+		return nil, fmt.Errorf("pausing %s: %w", p.name, errors.ErrUnsupported)
+	}
 	p.pausing.Lock()
 	defer p.pausing.Unlock()
 	if p.pauses == 0 {
@@ -135,4 +163,9 @@ func (p *Process) resume() {
 }
 
 // Kill ends the process at once, as SIGKILL does.
-func (p *Process) Kill() error { return p.command.Process.Kill() }
+func (p *Process) Kill() error {
+	if p.command == nil {
+		return fmt.Errorf("killing %s: %w", p.name, errors.ErrUnsupported)
+	}
+	return p.command.Process.Kill()
+}

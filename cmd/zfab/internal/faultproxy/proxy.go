@@ -45,8 +45,8 @@ type Proxy struct {
 	wg      sync.WaitGroup // of the accepting goroutines, and of every connection's
 }
 
-// Listen opens the listeners of all pairs on loopback.
-func Listen(pairs []Pair, resolve Resolver) (*Proxy, error) {
+// Listen opens the listeners of all pairs on host, where the nodes reach it.
+func Listen(host string, pairs []Pair, resolve Resolver) (*Proxy, error) {
 	p := &Proxy{resolve: resolve, links: make(map[Pair]*Link)}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	for _, pair := range pairs {
@@ -56,7 +56,7 @@ func Listen(pairs []Pair, resolve Resolver) (*Proxy, error) {
 		l := newLink(p, pair)
 		p.links[pair] = l
 		for dialler := range l.listeners {
-			ln, err := net.Listen("tcp", "127.0.0.1:0")
+			ln, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
 			if err != nil {
 				p.Close()
 				return nil, fmt.Errorf("a proxy for the link %s-%s: %w", pair.A, pair.B, err)

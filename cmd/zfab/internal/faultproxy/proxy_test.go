@@ -30,7 +30,7 @@ func ends(t *testing.T) (l *Link, a, b *net.TCPConn) {
 		t.Fatal(err)
 	}
 	pair := Pair{"a", "b"}
-	p, err := Listen([]Pair{pair, pair}, func(_ context.Context, node string) (string, error) {
+	p, err := Listen("127.0.0.1", []Pair{pair, pair}, func(_ context.Context, node string) (string, error) {
 		if node != "b" {
 			return "", errors.New("only b listens")
 		}

@@ -57,8 +57,13 @@ type word struct {
 // Child is one node in a process of its own, the other end of a process
 // cluster. It returns when its input ends.
 func Child(ctx context.Context, in io.Reader, out io.Writer, logger *slog.Logger) error {
+	return serve(ctx, in, out, "", logger)
+}
+
+// serve is Child, or Join, whose node listens at an address that others reach.
+func serve(ctx context.Context, in io.Reader, out io.Writer, listen string, logger *slog.Logger) error {
 	ctx, orders := child.Orders[order](ctx, in)
-	s := &nodeServer{orders: orders, out: json.NewEncoder(out), logger: logger}
+	s := &nodeServer{orders: orders, out: json.NewEncoder(out), listen: listen, logger: logger}
 	err := s.serve(ctx)
 	if ctx.Err() != nil {
 		return nil // the parent has what it wants, or is gone
@@ -69,6 +74,7 @@ func Child(ctx context.Context, in io.Reader, out io.Writer, logger *slog.Logger
 // A nodeServer is one node's end of the conversation.
 type nodeServer struct {
 	orders <-chan order
+	listen string // of the node; empty: fabric's default
 	logger *slog.Logger
 
 	mu  sync.Mutex
@@ -96,7 +102,7 @@ func (s *nodeServer) serve(ctx context.Context) error {
 		return s.fail(ctx, err)
 	}
 	defer dir.Close()
-	m, err := openMember(ctx, *o.Spec, dir, s.logger)
+	m, err := openMember(ctx, *o.Spec, s.listen, dir, s.logger)
 	if err != nil {
 		return s.fail(ctx, err)
 	}

@@ -31,11 +31,11 @@ type member struct {
 }
 
 // openMember opens the node and its part in every channel. It returns when all
-// nodes have theirs.
-func openMember(ctx context.Context, spec Spec, dir directory.Service, logger *slog.Logger) (*member, error) {
+// nodes have theirs. An empty listen is fabric's default.
+func openMember(ctx context.Context, spec Spec, listen string, dir directory.Service, logger *slog.Logger) (*member, error) {
 	name := topology.NodeName(spec.Node)
 	node, err := fabric.Open(ctx, fabric.Config{
-		Name: name, Directory: reroute(dir, spec.Via), MaxMessage: int(topology.MaxMessage), Logger: logger,
+		Name: name, Listen: listen, Directory: reroute(dir, spec.Via), MaxMessage: int(topology.MaxMessage), Logger: logger,
 		HeartbeatInterval: spec.Heartbeat.Interval, HeartbeatTimeout: spec.Heartbeat.Timeout,
 	})
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -14,9 +15,11 @@ import (
 )
 
 // A processCluster has a process for each node, and the directory for all in
-// this one.
+// this one. Either it starts the processes itself, or somebody else has, and they
+// dial (remote.go).
 type processCluster struct {
 	options  Options
+	muster   *child.Muster // of those that dial; nil where it starts them
 	registry *directory.Registry
 	server   *directory.Server
 	specs    []Spec
@@ -62,13 +65,22 @@ func newProcessCluster(specs []Spec, o Options) *processCluster {
 
 // open starts the directory and the children, and waits until each is ready.
 func (p *processCluster) open(ctx context.Context) error {
-	server, err := directory.Serve(ctx, p.registry, "tcp://127.0.0.1:0", p.options.Logger)
+	server, err := directory.Serve(ctx, p.registry, "tcp://"+net.JoinHostPort(p.options.host(), "0"), p.options.Logger)
 	if err != nil {
 		return err
 	}
 	p.server = server
-	for _, spec := range p.specs {
-		n, err := p.launch(spec)
+	members, err := p.gather(ctx)
+	if err != nil {
+		return err
+	}
+	for i, spec := range p.specs {
+		var n *nodeProcess
+		if members != nil {
+			n, err = p.employ(members[i], spec)
+		} else {
+			n, err = p.launch(spec)
+		}
 		if n != nil {
 			p.places = append(p.places, &place{lives: []*nodeProcess{n}})
 		}
@@ -76,22 +88,42 @@ func (p *processCluster) open(ctx context.Context) error {
 			return err
 		}
 	}
+	return p.waitReady(ctx)
+}
+
+// waitReady waits until every node is ready, or one is not going to be.
+func (p *processCluster) waitReady(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	ends := make(chan error, len(p.places))
 	for _, at := range p.places {
-		if err := at.present().waitReady(ctx); err != nil {
-			return err
+		go func() { ends <- at.present().waitReady(ctx) }()
+	}
+	var first error
+	for range p.places {
+		if err := <-ends; err != nil && first == nil {
+			first = err // what the others say follows from it
+			cancel()
 		}
 	}
-	return nil
+	return first
 }
 
 // launch starts a node's process and tells it what it is. With an error, too, a
 // process that was started has to be closed.
 func (p *processCluster) launch(spec Spec) (*nodeProcess, error) {
-	spec.Directory = p.server.Addr()
-	process, err := child.Start("node "+topology.NodeName(spec.Node), p.options.Command, p.options.Stderr)
+	process, err := child.Start(nameOf(spec), p.options.Command, p.options.Stderr)
 	if err != nil {
 		return nil, err
 	}
+	return p.employ(process, spec)
+}
+
+func nameOf(spec Spec) string { return "node " + topology.NodeName(spec.Node) }
+
+// employ tells a process what it is.
+func (p *processCluster) employ(process *child.Process, spec Spec) (*nodeProcess, error) {
+	spec.Directory = p.server.Addr()
 	n := &nodeProcess{
 		Process: process, words: make(chan word, 2), next: make(chan *nodeProcess, 1),
 		account: Result{Node: spec.Node, Life: spec.Life}, waiting: make(map[uint64]chan *word),
@@ -316,6 +348,9 @@ func (p *processCluster) received() uint64 {
 
 // sockets counts while every child still has its node open.
 func (p *processCluster) sockets() (int, bool) {
+	if p.options.Kind == Remote {
+		return 0, false // their hosts would have to be asked
+	}
 	var pids []int
 	for _, place := range p.places {
 		pids = append(pids, place.present().PID())
@@ -324,6 +359,9 @@ func (p *processCluster) sockets() (int, bool) {
 }
 
 func (p *processCluster) close() error {
+	if p.muster != nil {
+		p.muster.Close()
+	}
 	var all sync.WaitGroup
 	for _, place := range p.places {
 		for _, n := range place.lives {

@@ -23,10 +23,11 @@ type Kind string
 const (
 	Embedded Kind = "embedded" // all nodes in this process
 	Process  Kind = "process"  // a process for each
+	Remote   Kind = "remote"   // a process for each, which others start: they dial
 )
 
 // Kinds are those that are known.
-var Kinds = []Kind{Embedded, Process}
+var Kinds = []Kind{Embedded, Process, Remote}
 
 // Options are how to run a topology.
 type Options struct {
@@ -36,6 +37,10 @@ type Options struct {
 	Logger  *slog.Logger
 	// Command starts a node's process; see Child. Process only.
 	Command []string
+	// Control is where members dial, host:port; see CheckControl. Remote only.
+	Control string
+	// Waiting is told where it waits for members, and for how many. Remote only.
+	Waiting func(addr string, members int)
 	Stderr  io.Writer // takes what the children write there
 	// Progress is told now and then how many messages were received. It is
 	// called by one goroutine at a time.
@@ -81,14 +86,21 @@ type mortal interface {
 	finish()
 }
 
-func newRun(t *topology.Topology, o Options, harmless bool) *oneRun {
-	r := &oneRun{topology: t, specs: specs(t, o.Plant, harmless), harmless: harmless}
-	if o.Kind == Process {
+func newRun(t *topology.Topology, o Options, harmless bool) (*oneRun, error) {
+	r := &oneRun{topology: t, specs: specs(t, o.Plant, harmless), harmless: harmless, host: o.host(), patience: openTimeout}
+	switch o.Kind {
+	case Remote:
+		cluster, err := newRemoteCluster(r.specs, o)
+		if err != nil {
+			return nil, err
+		}
+		r.cluster, r.patience = cluster, openTimeout+gatherTimeout
+	case Process:
 		r.cluster = newProcessCluster(r.specs, o)
-	} else {
+	default:
 		r.cluster = newEmbeddedCluster(r.specs, o)
 	}
-	return r
+	return r, nil
 }
 
 // Run runs a topology and reports. An error means that there is nothing to
@@ -100,16 +112,24 @@ func Run(ctx context.Context, t *topology.Topology, o Options) (*report.Report, 
 	if breaksLinks(t.Faults) {
 		logs.Hush(o.Logger)
 	}
-	runs := []*oneRun{newRun(t, o, false)}
-	if t.SideBySide {
-		runs = append(runs, newRun(t, o, true))
-	}
+	var runs []*oneRun
 	defer func() {
 		logs.Hush(o.Logger)
 		for _, r := range runs {
 			r.close()
 		}
 	}()
+	kinds := []bool{false}
+	if t.SideBySide {
+		kinds = append(kinds, true)
+	}
+	for _, harmless := range kinds {
+		r, err := newRun(t, o, harmless)
+		if err != nil {
+			return nil, err
+		}
+		runs = append(runs, r)
+	}
 	if err := each(runs, func(r *oneRun) error { return r.open(ctx) }); err != nil {
 		return nil, err
 	}
@@ -130,6 +150,9 @@ func Run(ctx context.Context, t *topology.Topology, o Options) (*report.Report, 
 
 // possible refuses faults that a runner cannot make.
 func possible(t *topology.Topology, kind Kind) error {
+	if kind == Remote {
+		return possibleHere(t)
+	}
 	for _, f := range t.Faults {
 		if kind == Embedded && f.Kind.OfProcess() {
 			return t.Refuse(f, "the %s runner has all nodes in one process and cannot %s one of them: use --runner %s", kind, f.Kind, Process)
@@ -152,6 +175,8 @@ type oneRun struct {
 	specs    []Spec
 	cluster  cluster
 	harmless bool              // no fault happens
+	host     string            // where nodes reach this process
+	patience time.Duration     // with the opening of the nodes
 	proxy    *faultproxy.Proxy // nil where no fault is one of links
 	results  []Result
 	problems []string
@@ -160,10 +185,10 @@ type oneRun struct {
 }
 
 func (r *oneRun) open(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, openTimeout)
+	ctx, cancel := context.WithTimeout(ctx, r.patience)
 	defer cancel()
 	if pairs := proxied(r.topology); len(pairs) > 0 {
-		proxy, err := faultproxy.Listen(pairs, r.endpoint)
+		proxy, err := faultproxy.Listen(r.host, pairs, r.endpoint)
 		if err != nil {
 			return err
 		}
