@@ -14,7 +14,7 @@ STATICCHECK ?= honnef.co/go/tools/cmd/staticcheck@v0.8.2
 SOAK        ?= cuts blackhole delay-rate cut-per-second cuts-campaign kill-campaign pause-campaign
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test race integration bench bench-peers soak fuzz sim sim-bugs explore lint check clean
+.PHONY: help demo build image test race integration bench bench-peers soak fuzz sim sim-bugs explore lint check clean
 
 help:
 	@echo 'Targets:'
@@ -26,7 +26,10 @@ demo: build ## all-to-all exchange of 8 nodes, then the same with a stalled cons
 	bin/zfab run testdata/topologies/stalled-consumer.yaml
 
 build: ## the zfab command, as bin/zfab
-	$(GO) build -o bin/zfab ./cmd/zfab
+	CGO_ENABLED=0 $(GO) build -o bin/zfab ./cmd/zfab
+
+image: build ## a Docker image of the zfab command alone, called zfab
+	docker build --quiet --tag zfab --file integration/compose/Dockerfile bin
 
 test: ## all tests of the module, in less than 5 minutes on 2 cores
 	$(GO) test -timeout 4m $(TESTFLAGS) $(PKGS)

@@ -35,6 +35,7 @@ func (c *command) app() *cli.App {
 			c.benchCommand(),
 			c.wordcountCommand(),
 			c.memberCommand(),
+			c.exportCommand(),
 			c.directoryCommand(),
 			c.dirCommand(),
 			c.versionCommand(),

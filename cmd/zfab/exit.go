@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/zfab/zfab/cmd/zfab/internal/compose"
 	"github.com/zfab/zfab/cmd/zfab/internal/runner"
 	"github.com/zfab/zfab/cmd/zfab/internal/topology"
 	"github.com/zfab/zfab/fabric/directory"
@@ -46,6 +47,7 @@ func (c *command) exit(ctx context.Context, err error) int {
 	var file fileError
 	var listening listenError
 	var control *runner.ControlError
+	var containers *compose.UnavailableError
 	var bad *topology.Error
 	switch {
 	case err == nil:
@@ -68,7 +70,7 @@ func (c *command) exit(ctx context.Context, err error) int {
 	switch {
 	case errors.As(err, &file):
 		return exitBadFile
-	case errors.Is(err, directory.ErrUnavailable), errors.As(err, &listening), errors.As(err, &control):
+	case errors.Is(err, directory.ErrUnavailable), errors.As(err, &listening), errors.As(err, &control), errors.As(err, &containers):
 		return exitUnreachable
 	case errors.Is(err, directory.ErrWarming):
 		return exitInconclusive

@@ -25,7 +25,11 @@ func (c *command) runCommand() *cli.Command {
 			"measured to say), 64 usage, 65 bad topology file, 69 unreachable, 130 interrupted.\n\n" +
 			"Metrics that an expectation can name:\n" + metricHelp(),
 		Flags: []cli.Flag{
-			runnerFlag,
+			&cli.StringFlag{
+				Name: "runner", Value: string(runner.Embedded),
+				Usage: "`embedded|process|remote|compose`: all nodes in this process, each in one of its own, in processes that others start\n" +
+					"\twith zfab member, or each in a container",
+			},
 			&cli.StringFlag{Name: "control", Usage: "`host:port` at which the members of the remote runner reach this process"},
 			&cli.StringFlag{Name: "env", Usage: "`VARIABLE` of the environment that holds the topology, instead of FILE"},
 			&cli.DurationFlag{Name: "timeout", Value: 2 * time.Minute, Usage: "`duration` from the start; what has not arrived by then is lost"},
@@ -37,6 +41,7 @@ func (c *command) runCommand() *cli.Command {
 	})
 }
 
+// runnerFlag is that of commands whose nodes this program starts.
 var runnerFlag = &cli.StringFlag{
 	Name:  "runner",
 	Value: string(runner.Embedded),
@@ -49,7 +54,7 @@ func (c *command) run(ctx *cli.Context) error {
 	if variable := ctx.String("env"); ctx.NArg() > 1 || (ctx.NArg() == 1) == (variable != "") {
 		return usagef("run: name one topology file, or with --env a variable that holds it")
 	}
-	options, err := c.runnerOptions(ctx)
+	options, err := c.runnerOptions(ctx, runner.Kinds)
 	if err != nil {
 		return err
 	}
@@ -72,9 +77,12 @@ func (c *command) run(ctx *cli.Context) error {
 	options.Waiting = func(addr string, members int) {
 		fmt.Fprintf(c.stderr, "zfab: waiting for %d members: zfab member --control %s\n", members, addr)
 	}
-	t, err := c.topology(ctx)
+	t, text, err := c.topology(ctx)
 	if err != nil {
 		return err
+	}
+	if options.Kind == runner.Compose {
+		return c.runComposed(ctx, t, text, options)
 	}
 	progress := c.newProgress("received", expectedMessages(t))
 	options.Progress = progress.set
@@ -83,6 +91,11 @@ func (c *command) run(ctx *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	return c.answerReport(ctx, r)
+}
+
+// answerReport prints a report; the error is its outcome.
+func (c *command) answerReport(ctx *cli.Context, r *report.Report) error {
 	if err := c.answer(ctx, r, r.WriteTable); err != nil {
 		return err
 	}
@@ -106,10 +119,10 @@ func metricHelp() string {
 }
 
 // runnerOptions are those that all commands with nodes have in common.
-func (c *command) runnerOptions(ctx *cli.Context) (runner.Options, error) {
+func (c *command) runnerOptions(ctx *cli.Context, known []runner.Kind) (runner.Options, error) {
 	kind := runner.Kind(ctx.String("runner"))
-	if !slices.Contains(runner.Kinds, kind) {
-		return runner.Options{}, usagef("unknown runner %q; known are: %s", kind, words(runner.Kinds))
+	if !slices.Contains(known, kind) {
+		return runner.Options{}, usagef("unknown runner %q; known are: %s", kind, words(known))
 	}
 	command, err := c.self(ctx, nodeCommandName)
 	if err != nil {
@@ -118,17 +131,31 @@ func (c *command) runnerOptions(ctx *cli.Context) (runner.Options, error) {
 	return runner.Options{Kind: kind, Logger: logs.New(c.stderr, ctx.Bool("verbose")), Command: command, Stderr: c.stderr}, nil
 }
 
-// topology is what a run's arguments name.
-func (c *command) topology(ctx *cli.Context) (*topology.Topology, error) {
+// topology is what a run's arguments name, with its text.
+func (c *command) topology(ctx *cli.Context) (*topology.Topology, string, error) {
 	variable := ctx.String("env")
 	if variable == "" {
-		return c.topologyFile(ctx.Args().First())
+		return c.topologyText(ctx.Args().First())
 	}
 	text, set := os.LookupEnv(variable)
 	if !set {
-		return nil, fileError{fmt.Errorf("the environment has no variable %s", variable)}
+		return nil, "", fileError{fmt.Errorf("the environment has no variable %s", variable)}
 	}
-	return topology.Parse("$"+variable, []byte(text))
+	t, err := topology.Parse("$"+variable, []byte(text))
+	return t, text, err
+}
+
+// topologyText is topologyFile with the file's text.
+func (c *command) topologyText(name string) (*topology.Topology, string, error) {
+	t, err := c.topologyFile(name)
+	if err != nil {
+		return nil, "", err
+	}
+	text, err := os.ReadFile(name)
+	if err != nil {
+		return nil, "", fileError{err}
+	}
+	return t, string(text), nil
 }
 
 // topologyFile reads a file; one that cannot be read is as bad as a wrong one.

@@ -47,7 +47,7 @@ func (c *command) wordcount(ctx *cli.Context) error {
 	if top < 0 {
 		return usagef("wordcount: the number of words to print must not be negative")
 	}
-	options, err := c.runnerOptions(ctx)
+	options, err := c.runnerOptions(ctx, []runner.Kind{runner.Embedded, runner.Process})
 	if err != nil {
 		return err
 	}

@@ -9,7 +9,7 @@ type Report struct {
 	Passed  bool    `json:"passed"`
 	Outcome Outcome `json:"outcome"`
 	Name    string  `json:"name"`
-	Runner  string  `json:"runner"`  // "embedded", "process" or "remote"
+	Runner  string  `json:"runner"`  // "embedded", "process", "remote" or "compose"
 	Seconds float64 `json:"seconds"` // from the start of the load to the last consumer's end
 
 	Messages   Messages   `json:"messages"`

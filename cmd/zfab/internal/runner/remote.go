@@ -105,11 +105,11 @@ func Join(ctx context.Context, control string, place int, wait time.Duration, lo
 	return serve(ctx, conn, conn, "tcp://"+net.JoinHostPort(here, "0"), logger)
 }
 
-// possibleHere refuses what members that were started elsewhere cannot be made to do.
-func possibleHere(t *topology.Topology) error {
+// possibleFor refuses what members that were started elsewhere cannot be made to do.
+func possibleFor(t *topology.Topology, kind Kind) error {
 	for _, f := range t.Faults {
 		if f.Kind.OfProcess() {
-			return t.Refuse(f, "the %s runner has not started the nodes and cannot %s one of them: use --runner %s", Remote, f.Kind, Process)
+			return t.Refuse(f, "the %s runner has not started the nodes and cannot %s one of them: use --runner %s", kind, f.Kind, Process)
 		}
 	}
 	if t.SideBySide {

@@ -24,10 +24,11 @@ const (
 	Embedded Kind = "embedded" // all nodes in this process
 	Process  Kind = "process"  // a process for each
 	Remote   Kind = "remote"   // a process for each, which others start: they dial
+	Compose  Kind = "compose"  // the same in containers; Run is then called inside of one of them
 )
 
 // Kinds are those that are known.
-var Kinds = []Kind{Embedded, Process, Remote}
+var Kinds = []Kind{Embedded, Process, Remote, Compose}
 
 // Options are how to run a topology.
 type Options struct {
@@ -106,7 +107,7 @@ func newRun(t *topology.Topology, o Options, harmless bool) (*oneRun, error) {
 // Run runs a topology and reports. An error means that there is nothing to
 // report: the nodes could not be opened, or ctx ended.
 func Run(ctx context.Context, t *topology.Topology, o Options) (*report.Report, error) {
-	if err := possible(t, o.Kind); err != nil {
+	if err := Possible(t, o.Kind); err != nil {
 		return nil, err
 	}
 	if breaksLinks(t.Faults) {
@@ -148,10 +149,10 @@ func Run(ctx context.Context, t *topology.Topology, o Options) (*report.Report, 
 	return judge(runs, o.Kind), nil
 }
 
-// possible refuses faults that a runner cannot make.
-func possible(t *topology.Topology, kind Kind) error {
-	if kind == Remote {
-		return possibleHere(t)
+// Possible refuses what a runner cannot do.
+func Possible(t *topology.Topology, kind Kind) error {
+	if kind == Remote || kind == Compose {
+		return possibleFor(t, kind)
 	}
 	for _, f := range t.Faults {
 		if kind == Embedded && f.Kind.OfProcess() {
