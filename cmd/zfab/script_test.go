@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"path/filepath"
 	"testing"
 
@@ -27,6 +28,12 @@ func TestScripts(t *testing.T) {
 			e.Setenv("TOPOLOGIES", filepath.Join(root, "testdata", "topologies"))
 			e.Setenv("ROOT", root)
 			return nil
+		},
+		Condition: func(condition string) (bool, error) {
+			if condition != "race" {
+				return false, fmt.Errorf("unknown condition %q", condition)
+			}
+			return raceEnabled, nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits,
