@@ -118,7 +118,7 @@ func (pl *plan) planChannels(d dice) {
 					p.messages = min(p.messages, 5)
 				}
 				// Quick, or as long as there are faults.
-				spread := pl.safety * time.Duration(p.burst) / time.Duration(p.messages+1)
+				spread := min(pl.safety, pl.safety*time.Duration(p.burst)/time.Duration(p.messages+1))
 				p.pause = one(d, time.Microsecond, time.Millisecond, spread, spread, spread)
 				c.producers[h] = append(c.producers[h], p)
 			}
