@@ -89,10 +89,7 @@ func (n *Node) pause(d time.Duration) {
 func (n *Node) dialOnce(p *peer, endpoint string) error {
 	ctx, cancel := context.WithTimeout(n.ctx, handshakePatience)
 	defer cancel()
-	conn, err := transport.Dial(ctx, endpoint, transport.Config{
-		SocketType: transport.Router, Accepts: []transport.SocketType{transport.Dealer},
-		Identity: n.cfg.Name, MaxFrame: wire.MaxPacket, UserTimeout: n.cfg.userTimeout(), Logger: n.cfg.Logger,
-	})
+	conn, err := n.connect(ctx, endpoint)
 	if err != nil {
 		return err
 	}
@@ -127,6 +124,18 @@ func (n *Node) dialOnce(p *peer, endpoint string) error {
 	return n.install(p, conn, &h, v, false)
 }
 
+// connect makes a connection to whoever is at endpoint.
+func (n *Node) connect(ctx context.Context, endpoint string) (link.Conn, error) {
+	conn, err := transport.Dial(ctx, endpoint, transport.Config{
+		SocketType: transport.Router, Accepts: []transport.SocketType{transport.Dealer},
+		Identity: n.cfg.Name, MaxFrame: wire.MaxPacket, UserTimeout: n.cfg.userTimeout(), Logger: n.cfg.Logger,
+	})
+	if err != nil {
+		return nil, err // and no Conn that is not nil and holds a nil
+	}
+	return conn, nil
+}
+
 // dismissed ends the streams if the peer has said bye instead of hello because
 // it is closing.
 func (n *Node) dismissed(p *peer, err error) {
@@ -157,7 +166,7 @@ func byeOf(err error) *peering.Bye {
 }
 
 // judgeAnswer decides about a peer that was dialled and has answered.
-func (n *Node) judgeAnswer(p *peer, conn *transport.Conn, h *wire.Hello) peering.Verdict {
+func (n *Node) judgeAnswer(p *peer, conn link.Conn, h *wire.Hello) peering.Verdict {
 	for word := peering.NotAsked; ; word = n.lookUp(p) {
 		n.mu.Lock()
 		if n.closed {

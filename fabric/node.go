@@ -40,8 +40,8 @@ type Node struct {
 	self     *link.Link // the producers' side of the link to itself, nil until used
 	selfIn   *link.Link // and the consumers'
 	channels map[string]*channel
-	greeting []*transport.Conn // that have said no hello yet, oldest first
-	draining bool              // no producer or consumer may be made
+	greeting []link.Conn // that have said no hello yet, oldest first
+	draining bool        // no producer or consumer may be made
 	closed   bool
 	deaf     bool             // no connection is heard any more
 	orderly  bool             // with owed: nothing that was accepted is missing

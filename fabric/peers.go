@@ -8,7 +8,6 @@ import (
 
 	"github.com/zfab/zfab/fabric/internal/link"
 	"github.com/zfab/zfab/fabric/internal/peering"
-	"github.com/zfab/zfab/fabric/internal/transport"
 	"github.com/zfab/zfab/fabric/internal/wire"
 )
 
@@ -62,7 +61,7 @@ func (n *Node) lose(p *peer, l peering.Loss) { p.link.Lose(l.Reason, l.Orderly, 
 
 // install makes an admitted connection the link's, or closes it and says why
 // not. answer says that the peer dialled and has no answer yet.
-func (n *Node) install(p *peer, conn *transport.Conn, h *wire.Hello, v peering.Verdict, answer bool) error {
+func (n *Node) install(p *peer, conn link.Conn, h *wire.Hello, v peering.Verdict, answer bool) error {
 	if v.Anew {
 		n.lose(p, p.peering.Anew())
 	}

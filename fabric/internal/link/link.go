@@ -65,13 +65,13 @@ type Link struct {
 
 	mu       sync.Mutex
 	core     core
-	conn     *transport.Conn // nil while down
-	sleeping bool            // the writer waits for wake, and nobody has its part
-	prompt   bool            // something arrived since a Send wrote by itself
-	carry    *batch          // begun by a Send that wrote by itself, for the writer to finish
-	heard    bool            // since the last tick
-	silent   int             // ticks since something was heard
-	cause    error           // why the connection is being closed, if we know
+	conn     Conn   // nil while down
+	sleeping bool   // the writer waits for wake, and nobody has its part
+	prompt   bool   // something arrived since a Send wrote by itself
+	carry    *batch // begun by a Send that wrote by itself, for the writer to finish
+	heard    bool   // since the last tick
+	silent   int    // ticks since something was heard
+	cause    error  // why the connection is being closed, if we know
 	closed   bool
 	unread   bool // the reader has stopped
 	answered bool // the peer has said bye as well
@@ -93,7 +93,7 @@ func (l *Link) Peer() string { return l.peer }
 // Attach gives the link a connection on which both sides have said hello. The
 // peer takes messages of up to maxBody bytes. It reports false, and leaves
 // conn alone, if there is a connection or the link is closed.
-func (l *Link) Attach(conn *transport.Conn, maxBody int) bool {
+func (l *Link) Attach(conn Conn, maxBody int) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closed || l.conn != nil {
@@ -118,7 +118,7 @@ func (l *Link) Attach(conn *transport.Conn, maxBody int) bool {
 }
 
 // begin is what a connection begins with. Under mu.
-func (l *Link) begin(conn *transport.Conn, maxBody int) {
+func (l *Link) begin(conn Conn, maxBody int) {
 	l.conn, l.cause, l.unread = conn, nil, false
 	l.heard, l.silent, l.sleeping = true, 0, false
 	l.core.stats.Connections++
@@ -138,7 +138,7 @@ const rouseAt = 256 << 10
 
 // read is the reader's goroutine: it lives as long as the connection. It wakes
 // consumers when nothing more is there to be read, rather than for each packet.
-func (l *Link) read(conn *transport.Conn, written chan struct{}) {
+func (l *Link) read(conn Conn, written chan struct{}) {
 	defer l.wg.Done()
 	var deliveries []delivery
 	var err error
@@ -216,7 +216,7 @@ func (l *Link) read(conn *transport.Conn, written chan struct{}) {
 // that broke the protocol is told why its connection ends, and one that has said
 // bye, that it was heard. The reader has stopped, so nothing that the peer sends
 // counts any more.
-func (l *Link) parting(conn *transport.Conn, err error, written chan struct{}) {
+func (l *Link) parting(conn Conn, err error, written chan struct{}) {
 	var fault *ProtocolError
 	var bye *ByeError
 	last := &wire.Record{}
@@ -280,7 +280,7 @@ func (l *Link) rouse() bool {
 }
 
 // poke wakes the writer for conn's own control frames.
-func (l *Link) poke(conn *transport.Conn) {
+func (l *Link) poke(conn Conn) {
 	l.mu.Lock()
 	wake := l.sleeping && l.conn == conn
 	if wake {
@@ -295,7 +295,7 @@ func (l *Link) poke(conn *transport.Conn) {
 // write is the writer's goroutine: it lives as long as the connection. It
 // sends at once what is ready, and what became ready meanwhile with the next
 // write. While there is nothing it holds no memory.
-func (l *Link) write(conn *transport.Conn, written chan struct{}) {
+func (l *Link) write(conn Conn, written chan struct{}) {
 	defer l.wg.Done()
 	defer close(written)
 	var b *batch
@@ -354,7 +354,7 @@ func (l *Link) write(conn *transport.Conn, written chan struct{}) {
 // awaitAnswer gives the peer partingPatience to answer the bye, and ends what this
 // side writes then: a peer that answers no bye closes when it has read all. Under
 // mu.
-func (l *Link) awaitAnswer(conn *transport.Conn) {
+func (l *Link) awaitAnswer(conn Conn) {
 	if l.conn != conn || !l.closed || l.unread {
 		return
 	}
