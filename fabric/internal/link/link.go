@@ -3,6 +3,7 @@ package link
 import (
 	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 
 // Config is what all links of a node share. It must not change.
 type Config struct {
+	Node       string       // the name of this side
 	MaxMessage int          // bytes; a larger one from the peer ends the connection
 	MaxStreams int          // per link and direction
 	Mark       flow.Mark    // of channels that nobody here has configured
@@ -41,6 +43,11 @@ type Hooks struct {
 	Ended func(l *Link, r *RecvStream)
 	// Down: the connection has ended, and both its goroutines; cause says why.
 	Down func(l *Link, cause error)
+	// Called: the peer asks for a circuit.
+	Called func(l *Link, k *Call)
+	// Cut: the connection has ended, for that cause, with circuits on it. It
+	// returns what their other ends are told.
+	Cut func(l *Link, cause error) (code uint8, text string)
 }
 
 // Counters are a link's counts since it was made.
@@ -141,15 +148,21 @@ const rouseAt = 256 << 10
 func (l *Link) read(conn Conn, written chan struct{}) {
 	defer l.wg.Done()
 	var deliveries []delivery
+	var moves []move
 	var err error
 	var asleep []*Inbox // consumers that wait, and have something now
+	var stirred []*Link // links to which something was passed on
 	var waiting int     // bytes of it
 	rouse := func() {
 		for i, in := range asleep {
 			in.rouse()
 			asleep[i] = nil
 		}
-		asleep, waiting = asleep[:0], 0
+		for i, other := range stirred {
+			other.stir()
+			stirred[i] = nil
+		}
+		asleep, stirred, waiting = asleep[:0], stirred[:0], 0
 	}
 	conn.SetIdle(rouse)
 	for err == nil {
@@ -168,6 +181,7 @@ func (l *Link) read(conn Conn, written chan struct{}) {
 			err = l.core.handle(p, buf)
 		}
 		deliveries, l.core.deliveries = l.core.deliveries, deliveries
+		moves, l.core.moves = l.core.moves, moves
 		events := l.takeEvents()
 		wake := l.rouse()
 		l.mu.Unlock()
@@ -182,6 +196,13 @@ func (l *Link) read(conn Conn, written chan struct{}) {
 			*d = delivery{}
 		}
 		deliveries = deliveries[:0]
+		for i := range moves {
+			if other := l.perform(&moves[i]); other != nil && !slices.Contains(stirred, other) {
+				stirred = append(stirred, other)
+			}
+			moves[i] = move{}
+		}
+		moves = moves[:0]
 		if waiting += len(p); waiting >= rouseAt {
 			rouse()
 		}
@@ -200,6 +221,8 @@ func (l *Link) read(conn Conn, written chan struct{}) {
 	l.conn = nil
 	l.core.placed(false)
 	l.core.detach()
+	cut := l.core.cut
+	l.core.cut = nil
 	events := l.takeEvents()
 	wake := l.rouse()
 	l.sleeping = false
@@ -208,6 +231,7 @@ func (l *Link) read(conn Conn, written chan struct{}) {
 		l.wake <- struct{}{}
 	}
 	<-written
+	l.cutOff(cut, err)
 	l.tellEvents(events)
 	l.cfg.Hooks.Down(l, err)
 }
@@ -329,6 +353,7 @@ func (l *Link) write(conn Conn, written chan struct{}) {
 		if err != nil {
 			conn.Close() // the reader notices
 		}
+		b.tellPassed()
 		l.mu.Lock()
 		b.reset()
 		if err != nil && l.cause == nil {
@@ -404,6 +429,7 @@ func (l *Link) promptly(byItself bool) {
 		if len(vec) == 1 && len(vec[0]) <= promptMax {
 			l.mu.Unlock()
 			n, err := conn.WriteNow(vec[0])
+			b.tellPassed()
 			l.mu.Lock()
 			if vec[0] = vec[0][n:]; len(vec[0]) == 0 || err != nil {
 				vec = nil // done, or for nobody: the connection is closed, and the reader notices
