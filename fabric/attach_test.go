@@ -18,6 +18,7 @@ type cluster struct {
 	t         testing.TB
 	directory string
 	sockets   string
+	close     []func() // of hosts: after those of the workers
 }
 
 func newCluster(t testing.TB) *cluster {
@@ -31,12 +32,16 @@ func newCluster(t testing.TB) *cluster {
 	if err != nil {
 		t.Fatal(err)
 	}
+	c := &cluster{t: t, directory: server.Addr(), sockets: sockets}
 	t.Cleanup(func() {
+		for _, close := range c.close {
+			close()
+		}
 		server.Close()
 		registry.Close()
 		os.RemoveAll(sockets)
 	})
-	return &cluster{t, server.Addr(), sockets}
+	return c
 }
 
 func (c *cluster) socket(host string) string {
@@ -66,10 +71,7 @@ func (c *cluster) openHost(name, listen string) (*Node, error) {
 		dir.Close()
 		return nil, err
 	}
-	c.t.Cleanup(func() {
-		n.Close()
-		dir.Close()
-	})
+	c.close = append(c.close, func() { n.Close(); dir.Close() })
 	return n, nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/zfab/zfab/fabric/directory"
 	"github.com/zfab/zfab/fabric/internal/link"
@@ -142,24 +143,13 @@ func (n *Node) passOn(p *peer) {
 func (n *Node) reach(ctx context.Context, p *peer) error {
 	n.mu.Lock()
 	p.reaches++
-	known := p.link.Up()
 	n.mu.Unlock()
 	defer func() {
 		n.mu.Lock()
 		p.reaches--
 		n.mu.Unlock()
 	}()
-	if !known {
-		// Nobody may have told of a node that has no producers and consumers itself.
-		info, err := n.dir.Node(ctx, p.name)
-		if errors.Is(err, directory.ErrUnknownNode) {
-			return err
-		}
-		if err == nil {
-			n.listed(p, info.Incarnation, info.Endpoint)
-		}
-	}
-	for {
+	for again := lookAgainMin; ; again *= 2 {
 		n.mu.Lock()
 		up, closed := p.link.Up(), n.closed
 		if p.reached == nil && !up {
@@ -173,14 +163,30 @@ func (n *Node) reach(ctx context.Context, p *peer) error {
 		if closed {
 			return ErrClosed
 		}
+		// Nobody may have told of a node that has no producers and consumers itself,
+		// and one that was started anew is elsewhere.
+		if info, err := n.dir.Node(ctx, p.name); err == nil {
+			n.listed(p, info.Incarnation, info.Endpoint)
+		} else if errors.Is(err, directory.ErrUnknownNode) {
+			return err
+		}
 		n.want(p)
+		timer := time.NewTimer(again)
 		select {
 		case <-reached:
+		case <-timer.C:
 		case <-ctx.Done():
+		}
+		timer.Stop()
+		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
 	}
 }
+
+// lookAgainMin is the first wait before a node that was not reached is looked up
+// again; each further one is twice as long.
+const lookAgainMin = 250 * time.Millisecond
 
 // cutLink is what the ends of circuits are told whose way over another node has
 // broken.
