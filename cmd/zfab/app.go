@@ -34,6 +34,7 @@ func (c *command) app() *cli.App {
 			c.validateCommand(),
 			c.benchCommand(),
 			c.wordcountCommand(),
+			c.hostNodeCommand(),
 			c.directoryCommand(),
 			c.dirCommand(),
 			c.versionCommand(),
