@@ -192,15 +192,24 @@ func TestManyProcessesShareTheLinksOfTheirNodes(t *testing.T) {
 	}
 	h.nodes[1].kill()
 	h.start(1)
-	for _, p := range append(producers, consumers...) {
-		g.Go(func() error {
-			if err := p.says("done"); err != nil {
-				t.Error(err)
-			}
-			return nil
-		})
+	await := func(list []*program, what string) {
+		var g errgroup.Group
+		for _, p := range list {
+			g.Go(func() error {
+				if err := p.says(what); err != nil {
+					t.Error(err)
+				}
+				return nil
+			})
+		}
+		g.Wait()
 	}
-	g.Wait()
+	await(consumers, "all")
+	await(producers, "done")
+	for _, p := range consumers {
+		io.WriteString(p.in, "end\n") // one that failed has said so
+	}
+	await(consumers, "done")
 	if n := h.links(); n != pairs {
 		t.Errorf("%d connections between hosts after the restart, want %d", n, pairs)
 	}
