@@ -75,6 +75,14 @@ func (t *Table) ready(e *End) {
 	t.ring = e
 }
 
+// look looks whether e belongs into the ring, after its first packet was taken back.
+func (t *Table) look(e *End) {
+	if e.flags&active != 0 && (e.queued == 0 || e.sent+cost(e.front().Size) > e.limit) {
+		t.leave(e)
+	}
+	t.ready(e)
+}
+
 // leave takes e out of the ring. The search is paid for only when a circuit ends
 // with packets on their way.
 func (t *Table) leave(e *End) {
@@ -98,13 +106,19 @@ func (t *Table) drop(prev, e *End) {
 }
 
 // Turn begins the turn of the first in the ring, which may send quantum bytes
-// more than it has left.
+// more than it has left. One that has sent far more than its share, as packets can
+// be larger than a quantum, waits a turn or two.
 func (t *Table) Turn(quantum int32) *End {
-	e := t.ring.next
-	if e.deficit <= 0 {
-		e.deficit += quantum
+	for {
+		e := t.ring.next
+		if e.deficit <= 0 {
+			e.deficit += quantum
+		}
+		if e.deficit > 0 {
+			return e
+		}
+		t.ring = e
 	}
-	return e
 }
 
 // Take takes the next packet off e, whose turn it is, and says with which label it

@@ -217,22 +217,18 @@ func (t *Table) Close(e *End, code uint8, text string) (gone bool) {
 	}
 	// Who has closed reads no more, and what waits for credit would never go.
 	e.drop(e.flags&closeHeard != 0)
-	e.flags = e.flags&^(acceptDue|creditDue) | closeDue
+	e.flags = e.flags&^creditDue | closeDue
 	if e.queued == 0 {
 		t.tell(e, closeDue)
 	}
-	if e.queued == 0 && e.flags&active != 0 {
-		t.leave(e)
-	}
+	t.look(e)
 	return false
 }
 
 // TakeBack takes out of e's queue what its sender waits for.
 func (t *Table) TakeBack(e *End) {
 	e.drop(false)
-	if e.queued == 0 && e.flags&active != 0 {
-		t.leave(e)
-	}
+	t.look(e)
 }
 
 // over frees the label once both sides have closed.
