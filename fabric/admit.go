@@ -11,7 +11,6 @@ import (
 	"github.com/zfab/zfab/fabric/directory"
 	"github.com/zfab/zfab/fabric/internal/link"
 	"github.com/zfab/zfab/fabric/internal/peering"
-	"github.com/zfab/zfab/fabric/internal/transport"
 	"github.com/zfab/zfab/fabric/internal/wire"
 )
 
@@ -23,16 +22,23 @@ func (n *Node) accept() {
 		if err != nil {
 			return
 		}
-		n.mu.Lock()
-		if n.deaf {
-			n.mu.Unlock()
-			conn.Close()
-			return
-		}
-		n.wg.Add(1)
-		n.mu.Unlock()
-		go n.admit(conn)
+		n.hear(conn)
 	}
+}
+
+// hear starts to hear who has connected, unless the node hears nobody any more.
+func (n *Node) hear(conn link.Conn) {
+	n.mu.Lock()
+	deaf := n.deaf
+	if !deaf {
+		n.wg.Add(1)
+	}
+	n.mu.Unlock()
+	if deaf {
+		conn.Close()
+		return
+	}
+	go n.admit(conn)
 }
 
 // maxGreeting bounds the connections that have said no hello yet: beyond it the
@@ -40,9 +46,9 @@ func (n *Node) accept() {
 const maxGreeting = 256
 
 // await notes that conn has to say hello, and returns what ends that.
-func (n *Node) await(conn *transport.Conn) (done func()) {
+func (n *Node) await(conn link.Conn) (done func()) {
 	n.mu.Lock()
-	var oldest *transport.Conn
+	var oldest link.Conn
 	if len(n.greeting) >= maxGreeting {
 		oldest = n.greeting[0]
 		n.greeting = n.greeting[1:]
@@ -63,7 +69,7 @@ func (n *Node) await(conn *transport.Conn) (done func()) {
 
 // admit hears who has dialled, and gives the connection to its link, or refuses
 // it.
-func (n *Node) admit(conn *transport.Conn) {
+func (n *Node) admit(conn link.Conn) {
 	defer n.wg.Done()
 	done := n.await(conn)
 	stop := context.AfterFunc(n.ctx, func() { conn.Close() })
@@ -90,7 +96,7 @@ func (n *Node) admit(conn *transport.Conn) {
 }
 
 // refuse ends a connection on which a peer has said hello, and says why.
-func (n *Node) refuse(conn *transport.Conn, peer string, v peering.Verdict) {
+func (n *Node) refuse(conn link.Conn, peer string, v peering.Verdict) {
 	level := slog.LevelWarn
 	switch v.Code {
 	case wire.CodeDuplicate, wire.CodeDone, wire.CodeLost: // as it should be
@@ -106,7 +112,7 @@ func (n *Node) refuse(conn *transport.Conn, peer string, v peering.Verdict) {
 // judge decides about a peer that has dialled and says hello. It waits, for
 // handshakePatience at most, for the directory or for the end of the connection
 // that the new one is to replace.
-func (n *Node) judge(conn *transport.Conn, h *wire.Hello) (*peer, peering.Verdict) {
+func (n *Node) judge(conn link.Conn, h *wire.Hello) (*peer, peering.Verdict) {
 	if v := n.checkHello(h); v.Reason != "" {
 		return nil, v
 	}
@@ -145,7 +151,7 @@ func (n *Node) judge(conn *transport.Conn, h *wire.Hello) (*peer, peering.Verdic
 
 // taken notes what belongs to a slot that v takes, if it does, and else forgets
 // peers of which there are too many. Under mu.
-func (n *Node) taken(p *peer, conn *transport.Conn, v peering.Verdict) {
+func (n *Node) taken(p *peer, conn link.Conn, v peering.Verdict) {
 	if v.Do == peering.Admit {
 		p.free, p.remote, p.refusal = make(chan struct{}), conn.RemoteAddr(), ""
 	} else if v.Do == peering.Refuse {

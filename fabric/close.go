@@ -122,11 +122,14 @@ func (n *Node) close(until context.Context, farewell bool) error {
 	for _, c := range consumers {
 		c.inbox.Close()
 	}
+	stop := n.limitParting()
 	patience := n.part(links, orderly)
 	if farewell {
 		n.linger(until, patience)
 		n.hangUp()
 	}
+	stop()
+	n.partWorkers()
 	n.wg.Wait()
 	if n.ownDir {
 		err = errors.Join(err, n.dir.Close())
@@ -140,7 +143,12 @@ func (n *Node) hangUp() {
 	n.deaf = true
 	n.mu.Unlock()
 	n.cancel()
-	n.listener.Close()
+	if n.listener != nil {
+		n.listener.Close()
+	}
+	if n.workers != nil {
+		n.workers.hangUp()
+	}
 }
 
 // part says bye to all peers at once, and notes who has not heard it and may

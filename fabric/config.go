@@ -4,8 +4,10 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"math"
+	"strings"
 	"time"
 
 	"github.com/zfab/zfab/fabric/directory"
@@ -22,6 +24,9 @@ type Config struct {
 	// picks a free one), "ipc:///path" or "mem://name". Default: tcp://127.0.0.1:0,
 	// which only this machine reaches.
 	Listen string
+	// Workers says whether other processes of this host may use the node, with
+	// Attach. Default: none may.
+	Workers Workers
 	// Directory is where nodes find each other: a *directory.Registry that the
 	// nodes of one process share, or a *directory.Client. Whoever made it closes
 	// it. Default: a registry of the node's own, which Node.Directory returns.
@@ -49,6 +54,22 @@ type Config struct {
 	// Logger takes what an operator should know: links up and down, peers
 	// refused. Default: slog.Default().
 	Logger *slog.Logger
+}
+
+// Workers is how a node takes workers.
+type Workers struct {
+	// Listen is where they attach: "ipc:///path/of/a/socket", or "mem://name" for
+	// those inside the process. A socket file that a dead node has left is replaced.
+	// Default: nowhere.
+	Listen string
+	// Mode is the permissions of the socket file; who may not write it cannot
+	// attach. Default: 0600.
+	Mode fs.FileMode
+	// Users are those who may attach, beside root and the user that runs the node,
+	// if the permissions let them: of processes in other users' names it is their
+	// user that counts (SO_PEERCRED). Where the system tells no user (not Linux), the
+	// permissions alone decide. Default: nobody else.
+	Users []uint32
 }
 
 // HighWaterMark is the most that a stream may hold, from Send's acceptance to
@@ -102,6 +123,13 @@ func (c Config) withDefaults() (Config, error) {
 		return c, &ConfigError{"HeartbeatTimeout", c.HeartbeatTimeout, fmt.Sprintf("be at least three HeartbeatIntervals of %v", c.HeartbeatInterval)}
 	case c.ResumeWindow < 0:
 		return c, &ConfigError{"ResumeWindow", c.ResumeWindow, "not be negative"}
+	case c.Workers.Mode&^fs.ModePerm != 0:
+		return c, &ConfigError{"Workers.Mode", c.Workers.Mode, "be permissions only"}
+	case c.Workers.Listen != "" && !strings.HasPrefix(c.Workers.Listen, "ipc://") && !strings.HasPrefix(c.Workers.Listen, "mem://"):
+		return c, &ConfigError{"Workers.Listen", c.Workers.Listen, "be ipc://path or mem://name: workers are processes of this host"}
+	}
+	if c.Workers.Mode == 0 {
+		c.Workers.Mode = 0o600
 	}
 	return c, nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"time"
 
 	"github.com/zfab/zfab/fabric/internal/link"
@@ -20,7 +21,7 @@ const tellFailures = 3
 // dials reports whether this node looks for a connection to p: it has consumers
 // for producers there, or streams that are not at their end. Under mu.
 func (n *Node) dials(p *peer) bool {
-	return !n.closed && (len(p.wanted) > 0 || p.link.Receiving())
+	return !n.closed && (len(p.wanted) > 0 || p.reaches > 0 || p.link.Receiving())
 }
 
 // want starts dialling p if this node wants it and nobody does so already.
@@ -89,10 +90,7 @@ func (n *Node) pause(d time.Duration) {
 func (n *Node) dialOnce(p *peer, endpoint string) error {
 	ctx, cancel := context.WithTimeout(n.ctx, handshakePatience)
 	defer cancel()
-	conn, err := transport.Dial(ctx, endpoint, transport.Config{
-		SocketType: transport.Router, Accepts: []transport.SocketType{transport.Dealer},
-		Identity: n.cfg.Name, MaxFrame: wire.MaxPacket, UserTimeout: n.cfg.userTimeout(), Logger: n.cfg.Logger,
-	})
+	conn, err := n.connect(ctx, p.name, endpoint)
 	if err != nil {
 		return err
 	}
@@ -127,6 +125,30 @@ func (n *Node) dialOnce(p *peer, endpoint string) error {
 	return n.install(p, conn, &h, v, false)
 }
 
+// connect makes a connection to the peer called name, which is at endpoint: over a
+// socket, or a circuit if the peer or this process is a worker.
+func (n *Node) connect(ctx context.Context, name, endpoint string) (link.Conn, error) {
+	host, isWorker := strings.CutPrefix(endpoint, viaPrefix)
+	if !isWorker {
+		host = name
+	}
+	if isWorker || n.trunk != nil {
+		conn, err := n.callOut(ctx, name, host)
+		if err != nil {
+			return nil, err
+		}
+		return conn, nil
+	}
+	conn, err := transport.Dial(ctx, endpoint, transport.Config{
+		SocketType: transport.Router, Accepts: []transport.SocketType{transport.Dealer},
+		Identity: n.cfg.Name, MaxFrame: wire.MaxPacket, UserTimeout: n.cfg.userTimeout(), Logger: n.cfg.Logger,
+	})
+	if err != nil {
+		return nil, err // and no Conn that is not nil and holds a nil
+	}
+	return conn, nil
+}
+
 // dismissed ends the streams if the peer has said bye instead of hello because
 // it is closing.
 func (n *Node) dismissed(p *peer, err error) {
@@ -157,7 +179,7 @@ func byeOf(err error) *peering.Bye {
 }
 
 // judgeAnswer decides about a peer that was dialled and has answered.
-func (n *Node) judgeAnswer(p *peer, conn *transport.Conn, h *wire.Hello) peering.Verdict {
+func (n *Node) judgeAnswer(p *peer, conn link.Conn, h *wire.Hello) peering.Verdict {
 	for word := peering.NotAsked; ; word = n.lookUp(p) {
 		n.mu.Lock()
 		if n.closed {

@@ -230,7 +230,7 @@ var attacks = []struct {
 	}},
 	{"hello of another version", "version 2", func(t testing.TB, n *Node, _ directory.Service, name string) string {
 		e := newIntruder(t, n, name)
-		e.send(wire.AppendHello(nil, &wire.Hello{Version: 2, Node: name, Incarnation: 1}))
+		e.send(wire.AppendHello(nil, &wire.Hello{Version: wire.Version + 1, Node: name, Incarnation: 1}))
 		if code := e.refused(); code != wire.CodeProtocol {
 			t.Errorf("refused with code %d", code)
 		}

@@ -34,7 +34,9 @@ var layers = map[string][]string{
 	"fabric/internal/rendezvous": {},
 	"fabric/internal/peering":    {"fabric/internal/planted", "fabric/internal/wire"},
 	"fabric/internal/transport":  {},
-	"fabric/internal/link":       {"fabric/internal/wire", "fabric/internal/flow", "fabric/internal/planted", "fabric/internal/transport"},
+	"fabric/internal/circuit":    {"fabric/internal/wire"},
+	"fabric/internal/link": {"fabric/internal/wire", "fabric/internal/flow", "fabric/internal/circuit", "fabric/internal/planted",
+		"fabric/internal/transport"},
 	"fabric/internal/sim": {"fabric/internal/wire", "fabric/internal/flow", "fabric/internal/link",
 		"fabric/internal/peering"},
 	"fabric/internal/sim/run": {"fabric/internal/sim"},
@@ -54,6 +56,7 @@ var public = []string{"fabric", "fabric/directory", "patterns"}
 var pure = map[string][]string{
 	"fabric/internal/wire":    {"encoding/binary", "errors", "fmt", "math", "math/bits", "strings", "unicode/utf8"},
 	"fabric/internal/flow":    {"errors", "fmt", "math", "math/bits", "sync/atomic"},
+	"fabric/internal/circuit": {"errors", "fmt"},
 	"fabric/internal/mpcheck": {"encoding/binary", "errors", "fmt", "math", "math/bits"},
 	"fabric/internal/peering": {"fmt", "time"},
 }
@@ -66,7 +69,7 @@ var timeless = []string{"Time", "Duration", "Nanosecond", "Microsecond", "Millis
 const linkPackage = "fabric/internal/link"
 
 var (
-	linkLoops = []string{"link.go", "handshake.go", "inbox.go", "verbs.go", "stats.go", "drive.go"}
+	linkLoops = []string{"link.go", "conn.go", "circuit.go", "handshake.go", "inbox.go", "verbs.go", "stats.go", "drive.go"}
 	// notInCore are standard packages that bring time, chance or I/O.
 	notInCore = []string{"context", "io", "log", "log/slog", "math/rand", "math/rand/v2", "net", "os", "syscall", "time"}
 	// notInLink is I/O that even the loops leave to the transport.

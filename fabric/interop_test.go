@@ -20,7 +20,7 @@ const (
 	specHello, specOpen, specData, specFragment, specEnd, specState = 0, 1, 2, 3, 4, 5
 	specBacklog, specCancel, specReset, specPing, specPong, specBye = 6, 7, 8, 9, 10, 11
 
-	specVersion = 1
+	specVersion = 2
 	specBlocked = 1
 	specAsk     = 8
 )

@@ -21,13 +21,19 @@ import (
 //
 // It owns these goroutines: accept, one admit per connection that says hello,
 // tick, one watch per channel, one dial per peer that is wanted and down, and
-// through its links a reader and a writer per connection. Close waits for all.
+// through its links a reader and a writer per connection. One that takes workers
+// also has acceptWorkers, greetWorker or relay for each connection of theirs, evict
+// for each that has died, and passOn for each peer that their circuits wait for; a
+// worker has keepAttached. Close waits for all.
 type Node struct {
 	cfg         Config
 	incarnation uint64
 	dir         directory.Service
 	ownDir      bool
-	listener    *transport.Listener
+	listener    *transport.Listener // nil in a worker
+	endpoint    string
+	workers     *workers // nil unless the node takes any
+	trunk       *trunk   // nil unless this is a worker
 	links       link.Config
 	ctx         context.Context // ends with Close
 	cancel      context.CancelFunc
@@ -40,8 +46,8 @@ type Node struct {
 	self     *link.Link // the producers' side of the link to itself, nil until used
 	selfIn   *link.Link // and the consumers'
 	channels map[string]*channel
-	greeting []*transport.Conn // that have said no hello yet, oldest first
-	draining bool              // no producer or consumer may be made
+	greeting []link.Conn // that have said no hello yet, oldest first
+	draining bool        // no producer or consumer may be made
 	closed   bool
 	deaf     bool             // no connection is heard any more
 	orderly  bool             // with owed: nothing that was accepted is missing
@@ -57,40 +63,80 @@ func Open(ctx context.Context, cfg Config) (*Node, error) {
 	if err != nil {
 		return nil, fmt.Errorf("fabric: open node: %w", err)
 	}
+	n := newNode(cfg)
+	if n.dir == nil {
+		n.dir, n.ownDir = directory.NewRegistry(), true
+	}
+	if err := n.open(ctx); err != nil {
+		n.cancel()
+		return nil, fmt.Errorf("fabric: node %s: %w", cfg.Name, err)
+	}
+	n.start()
+	return n, nil
+}
+
+// newNode makes a node that is not known to anybody yet.
+func newNode(cfg Config) *Node {
 	n := &Node{
 		cfg: cfg, dir: cfg.Directory,
 		peers: make(map[string]*peer), channels: make(map[string]*channel),
 	}
-	if n.dir == nil {
-		n.dir, n.ownDir = directory.NewRegistry(), true
-	}
+	n.ctx, n.cancel = context.WithCancel(context.Background())
 	mark, _ := HighWaterMark{}.mark()
 	n.links = link.Config{
-		MaxMessage: cfg.MaxMessage, MaxStreams: link.DefaultMaxStreams, Mark: mark,
+		Node: cfg.Name, MaxMessage: cfg.MaxMessage, MaxStreams: link.DefaultMaxStreams, Mark: mark,
 		Budget:    flow.NewBudget(cfg.MemoryBudget),
 		PingTicks: 2, DeadTicks: int(cfg.HeartbeatTimeout/cfg.HeartbeatInterval) - 1,
 		ResumeTicks:  int(cfg.ResumeWindow / cfg.HeartbeatInterval),
 		Logger:       cfg.Logger,
 		CheckChannel: func(name string) error { return directory.CheckName("channel", name) },
-		Hooks:        link.Hooks{Opened: n.opened, Failed: n.failed, Ended: n.ended, Down: n.down},
+		Hooks:        link.Hooks{Opened: n.opened, Failed: n.failed, Ended: n.ended, Down: n.down, Called: n.called, Cut: cutLink},
 	}
-	n.listener, err = transport.Listen(cfg.Listen, transport.Config{
+	return n
+}
+
+// open makes the node listen, and registers it.
+func (n *Node) open(ctx context.Context) (err error) {
+	n.listener, err = transport.Listen(n.cfg.Listen, transport.Config{
 		SocketType: transport.Dealer, Accepts: []transport.SocketType{transport.Router},
-		Identity: cfg.Name, MaxFrame: wire.MaxPacket, UserTimeout: cfg.userTimeout(), Logger: cfg.Logger,
+		Identity: n.cfg.Name, MaxFrame: wire.MaxPacket, UserTimeout: n.cfg.userTimeout(), Logger: n.cfg.Logger,
 	})
 	if err != nil {
-		return nil, fmt.Errorf("fabric: node %s: %w", cfg.Name, err)
+		return err
 	}
-	n.incarnation, err = n.dir.Join(ctx, directory.NodeInfo{Name: cfg.Name, Endpoint: n.listener.Addr()})
+	n.endpoint = n.listener.Addr()
+	if n.cfg.Workers.Listen != "" {
+		if n.workers, err = n.openWorkers(ctx); err != nil {
+			n.listener.Close()
+			return err
+		}
+	}
+	n.incarnation, err = n.dir.Join(ctx, directory.NodeInfo{Name: n.cfg.Name, Endpoint: n.endpoint})
 	if err != nil {
 		n.listener.Close()
-		return nil, fmt.Errorf("fabric: node %s: %w", cfg.Name, err)
+		if n.workers != nil {
+			n.workers.hangUp()
+		}
 	}
-	n.ctx, n.cancel = context.WithCancel(context.Background())
-	n.wg.Add(2)
-	go n.accept()
+	return err
+}
+
+// start begins the node's own work.
+func (n *Node) start() {
+	n.wg.Add(1)
 	go n.tick()
-	return n, nil
+	if n.listener != nil {
+		n.wg.Add(1)
+		go n.accept()
+	}
+	if n.workers != nil {
+		n.wg.Add(1)
+		go n.acceptWorkers()
+	}
+	if n.trunk != nil {
+		n.wg.Add(1)
+		go n.keepAttached()
+	}
 }
 
 // Name is the node's name.
@@ -100,8 +146,9 @@ func (n *Node) Name() string { return n.cfg.Name }
 // one's is greater.
 func (n *Node) Incarnation() uint64 { return n.incarnation }
 
-// Endpoint is the address that other nodes dial.
-func (n *Node) Endpoint() string { return n.listener.Addr() }
+// Endpoint is the address that other nodes dial; that of a worker is "via:" and
+// the name of its node.
+func (n *Node) Endpoint() string { return n.endpoint }
 
 // Directory is where the node is registered.
 func (n *Node) Directory() directory.Service { return n.dir }

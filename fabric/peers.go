@@ -8,7 +8,6 @@ import (
 
 	"github.com/zfab/zfab/fabric/internal/link"
 	"github.com/zfab/zfab/fabric/internal/peering"
-	"github.com/zfab/zfab/fabric/internal/transport"
 	"github.com/zfab/zfab/fabric/internal/wire"
 )
 
@@ -25,6 +24,9 @@ type peer struct {
 	wanted  map[string]struct{} // channels on which it has producers and this node consumers: it dials
 	free    chan struct{}       // closed when the peering's slot is free again; nil while it is
 	remote  string              // address of the connection
+	reached chan struct{}       // closed when there is a link; nil unless somebody waits
+	reaches int                 // who waits for that, beside consumers
+	calls   []*link.Call        // circuits of workers that are to be passed on to it
 	refusal string              // why the peer has refused this node, as last told
 }
 
@@ -62,7 +64,7 @@ func (n *Node) lose(p *peer, l peering.Loss) { p.link.Lose(l.Reason, l.Orderly, 
 
 // install makes an admitted connection the link's, or closes it and says why
 // not. answer says that the peer dialled and has no answer yet.
-func (n *Node) install(p *peer, conn *transport.Conn, h *wire.Hello, v peering.Verdict, answer bool) error {
+func (n *Node) install(p *peer, conn link.Conn, h *wire.Hello, v peering.Verdict, answer bool) error {
 	if v.Anew {
 		n.lose(p, p.peering.Anew())
 	}
@@ -74,6 +76,9 @@ func (n *Node) install(p *peer, conn *transport.Conn, h *wire.Hello, v peering.V
 		n.mu.Lock()
 		if n.closed || !p.peering.Up() || !p.link.Attach(conn, int(min(h.MaxMessage, uint32(n.cfg.MaxMessage)))) {
 			err = errOvertaken
+		} else if p.reached != nil {
+			close(p.reached)
+			p.reached = nil
 		}
 		n.mu.Unlock()
 	}
@@ -126,7 +131,11 @@ func (n *Node) down(l *link.Link, cause error) {
 		n.mu.Unlock()
 		return
 	}
-	loss, lost := p.peering.Ended(time.Now(), byeOf(cause))
+	bye := byeOf(cause)
+	if bye == nil {
+		bye = goneOf(cause)
+	}
+	loss, lost := p.peering.Ended(time.Now(), bye)
 	remote, closed := p.remote, n.closed
 	n.mu.Unlock()
 	if !closed {

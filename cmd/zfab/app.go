@@ -40,6 +40,7 @@ func (c *command) app() *cli.App {
 			c.pullCommand(),
 			c.reqCommand(),
 			c.repCommand(),
+			c.hostNodeCommand(),
 			c.directoryCommand(),
 			c.dirCommand(),
 			c.versionCommand(),

@@ -31,7 +31,8 @@ func (c *command) benchCommand() *cli.Command {
 			&cli.StringFlag{Name: "transport", Value: string(bench.TCP), Usage: "`tcp|ipc`: over loopback or a Unix socket"},
 			&cli.StringFlag{Name: "high-water-mark", Usage: "`bytes` that the stream may hold (default: the fabric's)"},
 			&cli.BoolFlag{Name: "copy", Usage: "send bodies that are copied also from 8KiB on, instead of buffers that are handed over"},
-			&cli.IntFlag{Name: "procs", Usage: "GOMAXPROCS of each of the two processes (default: half of the processors)"},
+			&cli.BoolFlag{Name: "attach", Usage: "measure beside it two workers that are attached to two nodes: four processes"},
+			&cli.IntFlag{Name: "procs", Usage: "GOMAXPROCS of each of the processes (default: half of the processors)"},
 			&cli.StringFlag{Name: "cpus", Usage: "`A,B`: keep the consumer's process on CPU A, the producer's on CPU B (default: where the system puts them; Linux)"},
 			verboseFlag,
 		},
@@ -45,7 +46,7 @@ func (c *command) bench(ctx *cli.Context) error {
 	}
 	o := bench.Options{
 		Duration: ctx.Duration("duration"), Transport: bench.Transport(ctx.String("transport")),
-		Copy: ctx.Bool("copy"), Procs: ctx.Int("procs"),
+		Copy: ctx.Bool("copy"), Procs: ctx.Int("procs"), Attach: ctx.Bool("attach"),
 		Stderr: c.stderr, Logger: logs.New(c.stderr, ctx.Bool("verbose")),
 	}
 	size, err := units.ParseSize(ctx.String("size"))
@@ -104,10 +105,21 @@ func parseCPUs(s string) ([]int, error) {
 func writeBench(w io.Writer, r *bench.Result) error {
 	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
 	fmt.Fprintf(t, "message\t%s over %s, one producer, one consumer, a process each\n", units.Size(r.Size), r.Transport)
+	writeMeasured(t, r)
+	if r.Attached != nil {
+		fmt.Fprintf(t, "attached\tthe same two as workers, attached to a node each: %.2f of the throughput\n", r.AttachedShare)
+		writeMeasured(t, r.Attached)
+	}
+	return t.Flush()
+}
+
+func writeMeasured(t io.Writer, r *bench.Result) {
 	fmt.Fprintf(t, "throughput\t%s messages/s, %s/s (%d in %.2f s)\n", units.Count(r.MessagesPerSecond), units.Approximate(r.BytesPerSecond), r.Messages, r.Seconds)
 	fmt.Fprintf(t, "round trip\tp50 %.1f us, p99 %.1f us, max %.1f us\n", r.RoundTrip.P50, r.RoundTrip.P99, r.RoundTrip.Max)
 	fmt.Fprintf(t, "allocations\t%.4f per message at the producer, %.4f at the consumer\n", r.Allocs.Producer, r.Allocs.Consumer)
-	return t.Flush()
+	if r.CPUPerMessage > 0 {
+		fmt.Fprintf(t, "CPU\t%.0f ns per message, in all processes\n", r.CPUPerMessage)
+	}
 }
 
 // self is the command line that starts this program again as a hidden command.

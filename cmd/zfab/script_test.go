@@ -11,7 +11,7 @@ import (
 // In the scripts `zfab` is this test binary, which then is the command: also
 // where the command starts itself again for a node.
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"zfab": main})
+	testscript.Main(m, map[string]func(){"zfab": main, "zfab-worker": workerMain})
 }
 
 // TestScripts runs testdata/cli: what a user types, what the command answers on

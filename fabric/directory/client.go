@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -154,6 +155,9 @@ func splitAddrs(list string) ([]string, error) {
 	}
 	return addrs, nil
 }
+
+// Addrs are the directories, in the order in which they are tried.
+func (c *Client) Addrs() []string { return slices.Clone(c.addrs) }
 
 // addr names all directories, for errors and the log.
 func (c *Client) addr() string { return strings.Join(c.addrs, ",") }

@@ -219,7 +219,7 @@ func (c *Client) connect(ctx context.Context, addr string) (*clientConn, error) 
 	defer cancel()
 	raw, err := transport.Dial(ctx, addr, transport.Config{
 		SocketType:       transport.Dealer,
-		Accepts:          []transport.SocketType{transport.Router},
+		Accepts:          []transport.SocketType{transport.Router, transport.Dealer}, // a node's, that passes requests on
 		Identity:         c.identity,
 		HandshakeTimeout: c.opts.Timeout,
 		MaxFrame:         maxReply,

@@ -3,6 +3,7 @@ package link
 import (
 	"sync"
 
+	"github.com/zfab/zfab/fabric/internal/circuit"
 	"github.com/zfab/zfab/fabric/internal/transport"
 	"github.com/zfab/zfab/fabric/internal/wire"
 )
@@ -35,6 +36,8 @@ const (
 type batch struct {
 	vec     [][]byte
 	pins    []*chunk
+	loans   []circuit.Lender // of packets of circuits, that vec has in it
+	passes  []passage        // what to tell after the write
 	scratch []byte
 	from    int // scratch before it is in vec already
 	size    int // bytes of all packets closed
@@ -106,6 +109,12 @@ func (b *batch) reset() {
 	for _, c := range b.pins {
 		c.release()
 	}
+	for _, from := range b.loans {
+		from.Release()
+	}
+	clear(b.loans)
+	clear(b.passes)
+	b.loans, b.passes = b.loans[:0], b.passes[:0]
 	clear(b.pins)
 	clear(b.vec)
 	clear(b.out)

@@ -123,6 +123,10 @@ func (c *chunk) grown(n int) *chunk {
 	return g
 }
 
+// Release is release, for who has lent the chunk to a circuit. Under the lock of
+// the circuit's link.
+func (c *chunk) Release() { c.release() }
+
 // release drops a reference, and with the last one gives the memory back.
 func (c *chunk) release() {
 	if c.refs--; c.refs > 0 {

@@ -24,6 +24,9 @@ func (c *core) gatherControl(b *batch) {
 		c.stats.Pings++
 		b.put(wire.AppendPing(b.space(), c.stats.Pings))
 	}
+	for !b.full() && c.circuits.Telling() {
+		b.put(c.circuits.Say(b.space()))
+	}
 	for c.tells.first != nil && !b.full() {
 		r := c.tells.first
 		if c.tells.first = r.next; r.next == nil {
@@ -157,6 +160,8 @@ func (c *core) record(rec *wire.Record, from Retainer) error {
 		return c.back(rec)
 	case wire.KindOpen:
 		return c.open(rec)
+	case wire.KindPacket, wire.KindCredit, wire.KindCircuit, wire.KindAccept, wire.KindClose:
+		return c.circuit(rec, from)
 	case wire.KindPing:
 		c.pong, c.nonce = !planted.Is(planted.PongForgotten), rec.Nonce
 		return nil

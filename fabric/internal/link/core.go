@@ -5,6 +5,7 @@ import (
 	"math"
 	"slices"
 
+	"github.com/zfab/zfab/fabric/internal/circuit"
 	"github.com/zfab/zfab/fabric/internal/flow"
 	"github.com/zfab/zfab/fabric/internal/planted"
 	"github.com/zfab/zfab/fabric/internal/wire"
@@ -46,6 +47,12 @@ type core struct {
 		first, last *RecvStream
 	}
 
+	// Circuits that run over the link, and whose turn it is: see gatherBoth.
+	circuits circuit.Table
+	active   int  // streams in the ring
+	turns    int  // that are left before the others'
+	carrying bool // circuits have their turns
+
 	// Control without a stream.
 	ping, pong bool
 	nonce      uint64 // of the ping to answer
@@ -56,6 +63,8 @@ type core struct {
 
 	// What a step leaves behind for Link to do outside the lock.
 	deliveries []delivery
+	moves      []move
+	cut        []*circuit.End // circuits that ended with the connection
 	events     []event
 	flushers   []*flusher // who waits for acknowledgements
 
@@ -89,6 +98,7 @@ type delivery struct {
 // taken their place.
 func (c *core) attach(maxBody int) {
 	c.maxBody, c.parted = maxBody, false
+	c.circuits.Begin(c.cfg.Node > c.peer)
 	for _, s := range c.leave {
 		s.away = 0
 	}
@@ -110,7 +120,8 @@ func (c *core) detach() {
 			c.unbind(s)
 		}
 	}
-	c.out, c.ring, c.say = nil, nil, nil
+	c.out, c.ring, c.say, c.active = nil, nil, nil, 0
+	c.cut = c.circuits.End()
 	c.tells.first, c.tells.last = nil, nil
 	for label, r := range c.in {
 		if r == nil {
@@ -397,6 +408,7 @@ func (c *core) ready(s *SendStream) {
 		return
 	}
 	s.flags |= sendActive
+	c.active++
 	if c.ring == nil {
 		s.next = s
 	} else {
@@ -410,6 +422,7 @@ func (c *core) ready(s *SendStream) {
 // a stream fails.
 func (c *core) leaveRing(s *SendStream) {
 	s.flags &^= sendActive
+	c.active--
 	prev := s
 	for prev.next != s {
 		prev = prev.next
@@ -431,6 +444,9 @@ func (c *core) leaveRing(s *SendStream) {
 func (c *core) gather(b *batch) bool {
 	if c.ring == nil || !planted.Is(planted.ControlBehindData) {
 		c.gatherControl(b)
+	}
+	if c.circuits.Active() > 0 {
+		c.gatherBoth(b)
 	}
 	for c.ring != nil && !b.full() {
 		s := c.ring.next
@@ -465,6 +481,7 @@ func (c *core) serve(s *SendStream, b *batch) {
 				c.ring = nil
 			}
 			s.flags &^= sendActive
+			c.active--
 			s.next = nil
 			return
 		}
@@ -528,7 +545,7 @@ const idleTicks = 10
 
 // busy reports whether gather would find anything.
 func (c *core) busy() bool {
-	return c.ring != nil || c.tells.first != nil || len(c.say) > 0 || c.ping || c.pong || c.bye != nil
+	return c.ring != nil || c.tells.first != nil || len(c.say) > 0 || c.ping || c.pong || c.bye != nil || c.circuits.Busy()
 }
 
 // mark is the high-water mark of the channel that s belongs to.

@@ -24,5 +24,10 @@
 // inbox was lent room before), and not for the writer (what is to be sent is
 // noted, and the newest replaces what was not sent yet).
 //
-// Locks: a link's mu, then nothing; an inbox's mu, then nothing.
+// A link also carries circuits, over which other links run: circuits.go, and
+// package circuit. A packet's way over a node that passes it on is call.go's, and
+// Circuit is what a link has in the place of a connection when it runs over one.
+//
+// Locks: a link's mu, then a Circuit's mu on it, then nothing; an inbox's mu, then
+// nothing.
 package link

@@ -49,6 +49,20 @@ func (e *ProtocolError) Error() string {
 	return fmt.Sprintf("node %s broke the protocol: %s", e.Node, e.Reason)
 }
 
+// errNoConnection: a circuit needs a link that is up.
+var errNoConnection = errors.New("the link is down")
+
+// CircuitError is why a circuit is not, or no longer, there.
+type CircuitError struct {
+	To   string // the other end's name
+	Code uint8  // wire.CodeGone and others
+	Text string
+}
+
+func (e *CircuitError) Error() string {
+	return fmt.Sprintf("circuit with %s: %s (code %d)", e.To, e.Text, e.Code)
+}
+
 // ByeError is the peer's word that it closes the connection.
 type ByeError struct {
 	Node string

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/zfab/zfab/fabric/internal/transport"
 	"github.com/zfab/zfab/fabric/internal/wire"
 )
 
@@ -19,7 +18,7 @@ import (
 
 // Greet is the dialler's part. It returns what the peer said of itself, a
 // *ByeError if it refused, or what went wrong.
-func Greet(conn *transport.Conn, own wire.Hello, patience time.Duration) (wire.Hello, error) {
+func Greet(conn Conn, own wire.Hello, patience time.Duration) (wire.Hello, error) {
 	deadline := time.Now().Add(patience)
 	if err := sendPacket(conn, wire.AppendHello(nil, &own), deadline); err != nil {
 		return wire.Hello{}, err
@@ -28,22 +27,22 @@ func Greet(conn *transport.Conn, own wire.Hello, patience time.Duration) (wire.H
 }
 
 // AwaitHello is the acceptor's first part.
-func AwaitHello(conn *transport.Conn, patience time.Duration) (wire.Hello, error) {
+func AwaitHello(conn Conn, patience time.Duration) (wire.Hello, error) {
 	return readHello(conn, time.Now().Add(patience))
 }
 
 // Answer is the acceptor's second part, to be followed by Attach.
-func Answer(conn *transport.Conn, own wire.Hello, patience time.Duration) error {
+func Answer(conn Conn, own wire.Hello, patience time.Duration) error {
 	return sendPacket(conn, wire.AppendHello(nil, &own), time.Now().Add(patience))
 }
 
 // Refuse says bye and closes the connection.
-func Refuse(conn *transport.Conn, code uint8, text string, patience time.Duration) {
+func Refuse(conn Conn, code uint8, text string, patience time.Duration) {
 	_ = sendPacket(conn, wire.AppendBye(nil, code, text), time.Now().Add(patience))
 	conn.Close()
 }
 
-func sendPacket(conn *transport.Conn, p []byte, deadline time.Time) error {
+func sendPacket(conn Conn, p []byte, deadline time.Time) error {
 	if err := conn.SetWriteDeadline(deadline); err != nil {
 		return err
 	}
@@ -53,7 +52,7 @@ func sendPacket(conn *transport.Conn, p []byte, deadline time.Time) error {
 	return conn.SetWriteDeadline(time.Time{})
 }
 
-func readHello(conn *transport.Conn, deadline time.Time) (wire.Hello, error) {
+func readHello(conn Conn, deadline time.Time) (wire.Hello, error) {
 	if err := conn.SetReadDeadline(deadline); err != nil {
 		return wire.Hello{}, err
 	}
@@ -92,7 +91,7 @@ const maxConnection = 1 << 53
 
 // fault tells the peer what was wrong with its hello, closes the connection
 // and returns it as an error.
-func fault(conn *transport.Conn, reason string) error {
+func fault(conn Conn, reason string) error {
 	Refuse(conn, wire.CodeProtocol, reason, partingPatience)
 	return &ProtocolError{Node: conn.RemoteAddr(), Reason: reason}
 }

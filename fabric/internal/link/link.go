@@ -3,6 +3,7 @@ package link
 import (
 	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 
 // Config is what all links of a node share. It must not change.
 type Config struct {
+	Node       string       // the name of this side
 	MaxMessage int          // bytes; a larger one from the peer ends the connection
 	MaxStreams int          // per link and direction
 	Mark       flow.Mark    // of channels that nobody here has configured
@@ -41,6 +43,11 @@ type Hooks struct {
 	Ended func(l *Link, r *RecvStream)
 	// Down: the connection has ended, and both its goroutines; cause says why.
 	Down func(l *Link, cause error)
+	// Called: the peer asks for a circuit.
+	Called func(l *Link, k *Call)
+	// Cut: the connection has ended, for that cause, with circuits on it. It
+	// returns what their other ends are told.
+	Cut func(l *Link, cause error) (code uint8, text string)
 }
 
 // Counters are a link's counts since it was made.
@@ -65,13 +72,13 @@ type Link struct {
 
 	mu       sync.Mutex
 	core     core
-	conn     *transport.Conn // nil while down
-	sleeping bool            // the writer waits for wake, and nobody has its part
-	prompt   bool            // something arrived since a Send wrote by itself
-	carry    *batch          // begun by a Send that wrote by itself, for the writer to finish
-	heard    bool            // since the last tick
-	silent   int             // ticks since something was heard
-	cause    error           // why the connection is being closed, if we know
+	conn     Conn   // nil while down
+	sleeping bool   // the writer waits for wake, and nobody has its part
+	prompt   bool   // something arrived since a Send wrote by itself
+	carry    *batch // begun by a Send that wrote by itself, for the writer to finish
+	heard    bool   // since the last tick
+	silent   int    // ticks since something was heard
+	cause    error  // why the connection is being closed, if we know
 	closed   bool
 	unread   bool // the reader has stopped
 	answered bool // the peer has said bye as well
@@ -93,7 +100,7 @@ func (l *Link) Peer() string { return l.peer }
 // Attach gives the link a connection on which both sides have said hello. The
 // peer takes messages of up to maxBody bytes. It reports false, and leaves
 // conn alone, if there is a connection or the link is closed.
-func (l *Link) Attach(conn *transport.Conn, maxBody int) bool {
+func (l *Link) Attach(conn Conn, maxBody int) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closed || l.conn != nil {
@@ -118,7 +125,7 @@ func (l *Link) Attach(conn *transport.Conn, maxBody int) bool {
 }
 
 // begin is what a connection begins with. Under mu.
-func (l *Link) begin(conn *transport.Conn, maxBody int) {
+func (l *Link) begin(conn Conn, maxBody int) {
 	l.conn, l.cause, l.unread = conn, nil, false
 	l.heard, l.silent, l.sleeping = true, 0, false
 	l.core.stats.Connections++
@@ -138,18 +145,24 @@ const rouseAt = 256 << 10
 
 // read is the reader's goroutine: it lives as long as the connection. It wakes
 // consumers when nothing more is there to be read, rather than for each packet.
-func (l *Link) read(conn *transport.Conn, written chan struct{}) {
+func (l *Link) read(conn Conn, written chan struct{}) {
 	defer l.wg.Done()
 	var deliveries []delivery
+	var moves []move
 	var err error
 	var asleep []*Inbox // consumers that wait, and have something now
+	var stirred []*Link // links to which something was passed on
 	var waiting int     // bytes of it
 	rouse := func() {
 		for i, in := range asleep {
 			in.rouse()
 			asleep[i] = nil
 		}
-		asleep, waiting = asleep[:0], 0
+		for i, other := range stirred {
+			other.stir()
+			stirred[i] = nil
+		}
+		asleep, stirred, waiting = asleep[:0], stirred[:0], 0
 	}
 	conn.SetIdle(rouse)
 	for err == nil {
@@ -168,6 +181,7 @@ func (l *Link) read(conn *transport.Conn, written chan struct{}) {
 			err = l.core.handle(p, buf)
 		}
 		deliveries, l.core.deliveries = l.core.deliveries, deliveries
+		moves, l.core.moves = l.core.moves, moves
 		events := l.takeEvents()
 		wake := l.rouse()
 		l.mu.Unlock()
@@ -182,6 +196,13 @@ func (l *Link) read(conn *transport.Conn, written chan struct{}) {
 			*d = delivery{}
 		}
 		deliveries = deliveries[:0]
+		for i := range moves {
+			if other := l.perform(&moves[i]); other != nil && !slices.Contains(stirred, other) {
+				stirred = append(stirred, other)
+			}
+			moves[i] = move{}
+		}
+		moves = moves[:0]
 		if waiting += len(p); waiting >= rouseAt {
 			rouse()
 		}
@@ -200,6 +221,8 @@ func (l *Link) read(conn *transport.Conn, written chan struct{}) {
 	l.conn = nil
 	l.core.placed(false)
 	l.core.detach()
+	cut := l.core.cut
+	l.core.cut = nil
 	events := l.takeEvents()
 	wake := l.rouse()
 	l.sleeping = false
@@ -208,6 +231,7 @@ func (l *Link) read(conn *transport.Conn, written chan struct{}) {
 		l.wake <- struct{}{}
 	}
 	<-written
+	l.cutOff(cut, err)
 	l.tellEvents(events)
 	l.cfg.Hooks.Down(l, err)
 }
@@ -216,7 +240,7 @@ func (l *Link) read(conn *transport.Conn, written chan struct{}) {
 // that broke the protocol is told why its connection ends, and one that has said
 // bye, that it was heard. The reader has stopped, so nothing that the peer sends
 // counts any more.
-func (l *Link) parting(conn *transport.Conn, err error, written chan struct{}) {
+func (l *Link) parting(conn Conn, err error, written chan struct{}) {
 	var fault *ProtocolError
 	var bye *ByeError
 	last := &wire.Record{}
@@ -280,7 +304,7 @@ func (l *Link) rouse() bool {
 }
 
 // poke wakes the writer for conn's own control frames.
-func (l *Link) poke(conn *transport.Conn) {
+func (l *Link) poke(conn Conn) {
 	l.mu.Lock()
 	wake := l.sleeping && l.conn == conn
 	if wake {
@@ -295,7 +319,7 @@ func (l *Link) poke(conn *transport.Conn) {
 // write is the writer's goroutine: it lives as long as the connection. It
 // sends at once what is ready, and what became ready meanwhile with the next
 // write. While there is nothing it holds no memory.
-func (l *Link) write(conn *transport.Conn, written chan struct{}) {
+func (l *Link) write(conn Conn, written chan struct{}) {
 	defer l.wg.Done()
 	defer close(written)
 	var b *batch
@@ -329,6 +353,7 @@ func (l *Link) write(conn *transport.Conn, written chan struct{}) {
 		if err != nil {
 			conn.Close() // the reader notices
 		}
+		b.tellPassed()
 		l.mu.Lock()
 		b.reset()
 		if err != nil && l.cause == nil {
@@ -354,7 +379,7 @@ func (l *Link) write(conn *transport.Conn, written chan struct{}) {
 // awaitAnswer gives the peer partingPatience to answer the bye, and ends what this
 // side writes then: a peer that answers no bye closes when it has read all. Under
 // mu.
-func (l *Link) awaitAnswer(conn *transport.Conn) {
+func (l *Link) awaitAnswer(conn Conn) {
 	if l.conn != conn || !l.closed || l.unread {
 		return
 	}
@@ -404,6 +429,7 @@ func (l *Link) promptly(byItself bool) {
 		if len(vec) == 1 && len(vec[0]) <= promptMax {
 			l.mu.Unlock()
 			n, err := conn.WriteNow(vec[0])
+			b.tellPassed()
 			l.mu.Lock()
 			if vec[0] = vec[0][n:]; len(vec[0]) == 0 || err != nil {
 				vec = nil // done, or for nobody: the connection is closed, and the reader notices

@@ -1,6 +1,10 @@
 package link
 
-import "time"
+import (
+	"time"
+
+	"github.com/zfab/zfab/fabric/internal/circuit"
+)
 
 // StreamStats is one stream as one of its ends sees it. Positions count
 // messages and bytes from the stream's begin.
@@ -63,4 +67,14 @@ func (l *Link) Stats(list []StreamStats) ([]StreamStats, Counters) {
 		})
 	}
 	return list, l.core.stats
+}
+
+// CircuitView is where a circuit stands that runs over a link.
+type CircuitView = circuit.View
+
+// CircuitViews is where each circuit stands that runs over l.
+func (l *Link) CircuitViews() []CircuitView {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.core.circuits.Views(nil)
 }

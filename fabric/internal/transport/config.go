@@ -2,6 +2,7 @@ package transport
 
 import (
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"time"
 )
@@ -65,6 +66,13 @@ type Config struct {
 	// until the connection ends, and with it a write that waits. For TCP, where the system can do it (Linux). Rounded up
 	// to milliseconds. Default: 30 s.
 	UserTimeout time.Duration
+	// Mode is the permissions of the socket file that a listener over ipc makes: who may not write it cannot connect.
+	// Default: what the process's umask leaves.
+	Mode fs.FileMode
+	// AdmitUser is asked about each connection that a listener over ipc accepts, before its handshake, with the user of
+	// the process that connected. Known is false where the system does not tell. An error refuses it, and is logged.
+	// Default: everybody who may connect.
+	AdmitUser func(uid uint32, known bool) error
 	// Logger takes one line (Warn) for each failed handshake of a listener, and one (Debug) for each unknown command.
 	// Default: slog.Default().
 	Logger *slog.Logger

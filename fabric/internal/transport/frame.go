@@ -1,6 +1,10 @@
 package transport
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"errors"
+	"math"
+)
 
 // A ZMTP 3 frame (https://rfc.zeromq.org/spec/23/, Framing):
 //
@@ -76,3 +80,16 @@ func badFlags(flags byte) string {
 	}
 	return ""
 }
+
+// FrameHeader reads the header of a message's only frame: its size, and the bytes that the header takes.
+func FrameHeader(p []byte) (size, header int, err error) {
+	switch {
+	case len(p) >= shortHeader && p[0] == 0:
+		return int(p[1]), shortHeader, nil
+	case len(p) >= LongHeaderSize && p[0] == flagLong && binary.BigEndian.Uint64(p[1:]) <= math.MaxInt32:
+		return int(binary.BigEndian.Uint64(p[1:])), LongHeaderSize, nil
+	}
+	return 0, 0, errNoFrame
+}
+
+var errNoFrame = errors.New("not the header of a message's only frame")

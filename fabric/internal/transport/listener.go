@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -49,6 +51,12 @@ func Listen(addr string, cfg Config) (*Listener, error) {
 			err = fmt.Errorf("%w: %w", ErrAddressInUse, err)
 		}
 		return nil, opError("listen", addr, err)
+	}
+	if scheme == schemeIPC && cfg.Mode != 0 && !strings.HasPrefix(rest, "@") {
+		if err := os.Chmod(rest, cfg.Mode); err != nil {
+			nl.Close()
+			return nil, opError("listen", addr, err)
+		}
 	}
 	if scheme == schemeTCP {
 		addr = schemeTCP + "://" + nl.Addr().String()
@@ -141,6 +149,15 @@ func (l *Listener) pause(err error) bool {
 	}
 }
 
+// admit asks whether the process that has connected may.
+func (l *Listener) admit(nc net.Conn) error {
+	if l.scheme != schemeIPC || l.cfg.AdmitUser == nil {
+		return nil
+	}
+	uid, known := peerUser(nc)
+	return l.cfg.AdmitUser(uid, known)
+}
+
 // shake runs one handshake and hands the connection to Accept. It holds a place until then.
 func (l *Listener) shake(ctx context.Context, evict context.CancelCauseFunc, nc net.Conn, p *place) {
 	defer l.wg.Done()
@@ -151,6 +168,12 @@ func (l *Listener) shake(ctx context.Context, evict context.CancelCauseFunc, nc 
 	if l.scheme == schemeTCP {
 		setTCPOptions(nc, l.cfg.UserTimeout)
 		local, remote = schemeTCP+"://"+nc.LocalAddr().String(), schemeTCP+"://"+nc.RemoteAddr().String()
+	}
+	if err := l.admit(nc); err != nil {
+		l.adm.finished(p)
+		nc.Close()
+		l.cfg.Logger.Warn("transport: connection refused", "listener", l.addr, "error", err)
+		return
 	}
 	c, err := handshake(ctx, nc, l.cfg, local, remote, p.began.Add(l.cfg.HandshakeTimeout))
 	l.adm.finished(p)

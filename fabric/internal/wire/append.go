@@ -32,6 +32,8 @@ const (
 	StateSize          = 1 + 1 + 5 + 5 + 9 + 5 + 9 + 9 + 9 + 9 // an upper bound
 	BacklogSize        = 1 + 1 + 5 + 5 + 9 + 9 + 5 + 1
 	MessageHeaderMax   = 5
+	PacketHeaderSize   = 1 + 1 + 5 + 5
+	CreditSize         = 1 + 1 + 5 + 9
 )
 
 func appendU32(b []byte, v uint32) []byte {
@@ -196,4 +198,32 @@ func AppendPing(b []byte, nonce uint64) []byte {
 // AppendPong writes a pong record.
 func AppendPong(b []byte, nonce uint64) []byte {
 	return appendU64(appendHead(b, KindPong), nonce)
+}
+
+// AppendCircuit writes a circuit record: from calls to, by way of the node via.
+func AppendCircuit(b []byte, label uint32, from, to, via string, limit uint64) []byte {
+	b = appendU32(appendHead(b, KindCircuit), label)
+	b = appendText(appendText(appendText(b, from), to), via)
+	return appendU64(b, limit)
+}
+
+// AppendAccept writes an accept record.
+func AppendAccept(b []byte, label uint32, limit uint64) []byte {
+	return appendU64(appendU32(appendHead(b, KindAccept), label), limit)
+}
+
+// AppendPacketHeader writes a packet record up to its bytes: n bytes must follow.
+func AppendPacketHeader(b []byte, label uint32, n int) []byte {
+	b = appendU32(appendHead(b, KindPacket), label)
+	return append(b, bin32, byte(n>>24), byte(n>>16), byte(n>>8), byte(n))
+}
+
+// AppendCredit writes a credit record.
+func AppendCredit(b []byte, label uint32, limit uint64) []byte {
+	return appendU64(appendU32(appendHead(b, KindCredit), label), limit)
+}
+
+// AppendClose writes a close record.
+func AppendClose(b []byte, label uint32, code uint8, text string) []byte {
+	return appendText(append(appendU32(appendHead(b, KindClose), label), code&0x7f), text)
 }

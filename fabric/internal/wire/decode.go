@@ -18,7 +18,7 @@ func Next(p []byte, base int, r *Record) (rest []byte, err error) {
 		r.Kind = NoKind
 	} else {
 		switch {
-		case k > uint64(KindBye):
+		case k > uint64(LastKind):
 			d.fail("unknown kind of record")
 		case n != uint(arity[k]):
 			d.fail("wrong number of elements")
@@ -133,12 +133,26 @@ func (d *decoder) record(r *Record) {
 		g.EndMessages, g.EndBytes = d.position(), d.position()
 		g.NextSize, g.Flags = d.u32(), uint8(d.uint(math.MaxInt8))
 		r.Stream = g.Stream
-	case KindCancel, KindReset:
+	case KindCancel, KindReset, KindClose:
 		r.Stream, r.Code, r.Text = d.u32(), uint8(d.uint(math.MaxInt8)), d.text()
 	case KindPing, KindPong:
 		r.Nonce = d.uint(math.MaxUint64)
 	case KindBye:
 		r.Code, r.Text = uint8(d.uint(math.MaxInt8)), d.text()
+	case KindCircuit:
+		r.Stream = d.u32()
+		r.From, r.Text, r.Via = d.text(), d.text(), d.text()
+		r.Limit = d.position()
+	case KindAccept, KindCredit:
+		r.Stream, r.Limit = d.u32(), d.position()
+	case KindPacket:
+		r.Stream, r.Body = d.u32(), d.bin()
+		if len(r.Body) == 0 {
+			d.fail("packet without bytes")
+		}
+		if len(r.Body) > MaxCarried {
+			d.fail("packet too large")
+		}
 	}
 }
 

@@ -28,7 +28,7 @@ var malformed = []struct {
 	{"kind is nil", "not an unsigned integer", wire.NoKind, []byte{0x92, 0xc0, 0x01}},
 	{"kind is negative", "not an unsigned integer", wire.NoKind, []byte{0x92, 0xff, 0x01}},
 	{"kind is out of range", "number out of range", wire.NoKind, []byte{0x92, 0xcd, 0x01, 0x00}},
-	{"kind 12", "unknown kind of record", 12, []byte{0x92, 0x0c, 0x01}},
+	{"kind 17", "unknown kind of record", 17, []byte{0x92, 0x11, 0x01}},
 	{"kind 255", "unknown kind of record", 255, []byte{0x92, 0xcc, 0xff, 0x01}},
 	{"ping of three", "wrong number of elements", wire.KindPing, []byte{0x93, 0x09, 0x01, 0x01}},
 	{"ping of one", "wrong number of elements", wire.KindPing, []byte{0x91, 0x09}},
@@ -79,6 +79,15 @@ var malformed = []struct {
 		[]byte{0x97, 0x03, 1, 1, 0, 9, 0xce, 0xff, 0xff, 0xff, 0xff, 0xc4, 1, 'a'}},
 	{"fragment over 64 KiB", "fragment too large", wire.KindFragment,
 		append([]byte{0x97, 0x03, 1, 1, 0, 0xce, 0, 2, 0, 0, 0, 0xc6, 0, 1, 0, 1}, make([]byte, wire.MaxFragment+1)...)},
+
+	{"packet without bytes", "packet without bytes", wire.KindPacket, []byte{0x93, 0x0e, 1, 0xc4, 0}},
+	{"packet is a string", "not a bin", wire.KindPacket, []byte{0x93, 0x0e, 1, 0xa1, 'a'}},
+	{"packet claims 4 GiB", "reaches beyond the packet", wire.KindPacket, []byte{0x93, 0x0e, 1, 0xc6, 0xff, 0xff, 0xff, 0xff, 1}},
+	{"packet over what fits", "packet too large", wire.KindPacket,
+		append([]byte{0x93, 0x0e, 1, 0xc6, 0, 1, 0xff, 0xf5}, make([]byte, wire.MaxCarried+1)...)},
+	{"credit beyond 63 bits", "number out of range", wire.KindCredit, []byte{0x93, 0x0f, 1, 0xcf, 0x80, 0, 0, 0, 0, 0, 0, 0}},
+	{"circuit to nobody", "cut off", wire.KindCircuit, []byte{0x96, 0x0c, 1, 0xa1, 'a'}},
+	{"close of three", "wrong number of elements", wire.KindClose, []byte{0x93, 0x10, 1, 0}},
 }
 
 func TestMalformedRecordsAreRefusedWithTheirReason(t *testing.T) {
@@ -194,9 +203,13 @@ func checkInside(t *testing.T, p []byte, r *wire.Record) {
 	switch r.Kind {
 	case wire.KindHello:
 		check("node", r.Hello.Node)
-	case wire.KindOpen, wire.KindCancel, wire.KindReset, wire.KindBye:
+	case wire.KindOpen, wire.KindCancel, wire.KindReset, wire.KindBye, wire.KindClose:
 		check("text", r.Text)
-	case wire.KindFragment:
+	case wire.KindCircuit:
+		check("from", r.From)
+		check("to", r.Text)
+		check("via", r.Via)
+	case wire.KindFragment, wire.KindPacket:
 		check("body", r.Body)
 	case wire.KindData:
 		check("body", r.Body)

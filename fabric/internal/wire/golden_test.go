@@ -52,6 +52,17 @@ var goldens = map[string][]packet{
 	"pong": {{"I am", []wire.Record{{Kind: wire.KindPong, Nonce: 0x0102030405060708}}}},
 	"bye": {{"the peer broke the protocol", []wire.Record{
 		{Kind: wire.KindBye, Code: wire.CodeProtocol, Text: []byte("data record: 12 messages beyond the limit")}}}},
+	"circuit": {
+		{"w1, whose labels are odd, calls w2, which is attached to the node h2", []wire.Record{
+			{Kind: wire.KindCircuit, Stream: 1, From: []byte("w1"), Text: []byte("w2"), Via: []byte("h2"), Limit: 524288}}},
+		{"w2 has accepted", []wire.Record{{Kind: wire.KindAccept, Stream: 1, Limit: 524288}}},
+		{"a packet for w2: a ping", []wire.Record{
+			{Kind: wire.KindPacket, Stream: 1, Body: []byte{0x92, 0x09, 0xcf, 0, 0, 0, 0, 0, 0, 0, 1}}}},
+		{"it has been passed on: its 11 bytes and the 64 of a packet may come again", []wire.Record{
+			{Kind: wire.KindCredit, Stream: 1, Limit: 524363}}},
+		{"w2 was killed", []wire.Record{{Kind: wire.KindClose, Stream: 1, Code: wire.CodeGone, Text: []byte("w2 has ended")}}},
+		{"the label is free", []wire.Record{{Kind: wire.KindClose, Stream: 1, Code: wire.CodeDone}}},
+	},
 	"conversation": {
 		{"1. consumer's node c1 dials, and speaks first", []wire.Record{helloRecord("c1", 5, 0)}},
 		{"2. producer's node p1 answers", []wire.Record{helloRecord("p1", 9, 1)}},
@@ -195,6 +206,11 @@ var elementNames = [...][]string{
 	wire.KindPing:    {"nonce"},
 	wire.KindPong:    {"nonce"},
 	wire.KindBye:     {"code", "text"},
+	wire.KindCircuit: {"label", "from", "to", "via", "limit"},
+	wire.KindAccept:  {"label", "limit"},
+	wire.KindPacket:  {"label", "bytes"},
+	wire.KindCredit:  {"label", "limit"},
+	wire.KindClose:   {"label", "code", "text"},
 }
 
 // annotator writes a record's bytes, one MessagePack value a line, with what

@@ -3,12 +3,12 @@ package wire
 import "fmt"
 
 // Version is the protocol's version, the first thing a hello says.
-const Version = 1
+const Version = 2
 
 // Kind is the first element of a record.
 type Kind uint8
 
-// The kinds of record. Those above KindBye are not known to this version.
+// The kinds of record. Those above LastKind are not known to this version.
 // "Forward" is from the producer's end of a stream to the consumer's end;
 // "back" is the other way.
 const (
@@ -24,6 +24,14 @@ const (
 	KindPing     Kind = 9  // both: are you there
 	KindPong     Kind = 10 // both: I am
 	KindBye      Kind = 11 // both: the speaker closes this connection, and why
+	KindCircuit  Kind = 12 // both: the speaker asks for a circuit and labels it
+	KindAccept   Kind = 13 // both: the circuit is there from end to end
+	KindPacket   Kind = 14 // both: a packet of what runs over the circuit
+	KindCredit   Kind = 15 // both: how much may be sent on the circuit
+	KindClose    Kind = 16 // both: the circuit is not, or no longer, there
+
+	// LastKind is the greatest that this version knows.
+	LastKind = KindClose
 
 	// NoKind is no record's kind: it stands in a Record or a FormatError for
 	// one that could not be read.
@@ -34,12 +42,14 @@ const (
 var arity = [...]int{
 	KindHello: 6, KindOpen: 5, KindData: 5, KindFragment: 7, KindEnd: 4,
 	KindState: 9, KindBacklog: 7, KindCancel: 4, KindReset: 4, KindPing: 2,
-	KindPong: 2, KindBye: 3,
+	KindPong: 2, KindBye: 3, KindCircuit: 6, KindAccept: 3, KindPacket: 3,
+	KindCredit: 3, KindClose: 4,
 }
 
 var kindNames = [...]string{
 	"hello", "open", "data", "fragment", "end", "state", "backlog", "cancel",
-	"reset", "ping", "pong", "bye",
+	"reset", "ping", "pong", "bye", "circuit", "accept", "packet", "credit",
+	"close",
 }
 
 func (k Kind) String() string {
@@ -60,6 +70,12 @@ const (
 	MaxRun = 1<<16 - 1
 	// MaxText bounds every string in a record, in bytes.
 	MaxText = 255
+	// MaxCarried is the most that one packet record carries, in bytes: so many
+	// fit a packet. What may run over a circuit makes no larger packets.
+	MaxCarried = MaxPacket - PacketHeaderSize
+	// PacketCost is what a packet record counts of a circuit's credit beside the
+	// bytes that it carries: that bounds how many of them wait somewhere.
+	PacketCost = 64
 )
 
 // Flags of a backlog record.
@@ -70,7 +86,7 @@ const (
 	BacklogAsk     = 1 << 3 // the producer's end wants a state record now
 )
 
-// Codes of cancel, reset and bye.
+// Codes of cancel, reset, bye and close.
 const (
 	CodeDone      = 0 // an orderly end
 	CodeUnknown   = 1 // no such channel, stream or producer
@@ -81,6 +97,7 @@ const (
 	CodeLost      = 6 // the position asked for is no longer held
 	CodeBusy      = 7 // come back later
 	CodeDrain     = 8 // cancel only: send what was accepted, then reset
+	CodeGone      = 9 // close only: the process at the other end has ended, and will not come back
 )
 
 // FormatError says what in a packet broke the format, and where.

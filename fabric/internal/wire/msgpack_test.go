@@ -80,12 +80,18 @@ func elements(r *wire.Record) []any {
 	case wire.KindBacklog:
 		g := &r.Backlog
 		return append(e, n(uint64(g.Stream)), n(uint64(g.Epoch)), g.EndMessages, g.EndBytes, n(uint64(g.NextSize)), n(uint64(g.Flags)))
-	case wire.KindCancel, wire.KindReset:
+	case wire.KindCancel, wire.KindReset, wire.KindClose:
 		return append(e, n(uint64(r.Stream)), n(uint64(r.Code)), string(r.Text))
 	case wire.KindPing, wire.KindPong:
 		return append(e, r.Nonce)
 	case wire.KindBye:
 		return append(e, n(uint64(r.Code)), string(r.Text))
+	case wire.KindCircuit:
+		return append(e, n(uint64(r.Stream)), string(r.From), string(r.Text), string(r.Via), r.Limit)
+	case wire.KindAccept, wire.KindCredit:
+		return append(e, n(uint64(r.Stream)), r.Limit)
+	case wire.KindPacket:
+		return append(e, n(uint64(r.Stream)), r.Body)
 	}
 	panic("no such record")
 }
@@ -298,7 +304,7 @@ func randomRecord(rng *rand.Rand) wire.Record {
 	body := func(most int) string { return strings.Repeat("\x93", rng.IntN(1+int(number(17))%most)) }
 	small := func() uint8 { return uint8(number(7)) }
 
-	r := wire.Record{Kind: wire.Kind(rng.IntN(int(wire.KindBye) + 1))}
+	r := wire.Record{Kind: wire.Kind(rng.IntN(int(wire.LastKind) + 1))}
 	switch r.Kind {
 	case wire.KindHello:
 		r.Hello = wire.HelloView{Version: small(), Node: text(), Incarnation: number(64), MaxMessage: u32(), Connection: number(64)}
@@ -326,12 +332,18 @@ func randomRecord(rng *rand.Rand) wire.Record {
 		return backlogRecord(wire.Backlog{
 			Stream: u32(), Epoch: u32(), EndMessages: position(), EndBytes: position(), NextSize: u32(), Flags: small(),
 		})
-	case wire.KindCancel, wire.KindReset:
+	case wire.KindCancel, wire.KindReset, wire.KindClose:
 		r.Stream, r.Code, r.Text = u32(), small(), text()
 	case wire.KindPing, wire.KindPong:
 		r.Nonce = number(64)
 	case wire.KindBye:
 		r.Code, r.Text = small(), text()
+	case wire.KindCircuit:
+		r.Stream, r.From, r.Text, r.Via, r.Limit = u32(), text(), text(), text(), position()
+	case wire.KindAccept, wire.KindCredit:
+		r.Stream, r.Limit = u32(), position()
+	case wire.KindPacket:
+		r.Stream, r.Body = u32(), []byte("x"+body(wire.MaxCarried-1))
 	}
 	return r
 }

@@ -4,12 +4,13 @@ package wire
 // Body, Text and the strings point into the packet.
 type Record struct {
 	Kind     Kind
-	Stream   uint32
+	Stream   uint32 // or the circuit's label
 	Producer uint32 // data, fragment, end: index of the producer at its node
 	Seq      uint64 // data, fragment, end: position of the first message
 
 	// data: Count messages with Bytes of bodies in all, coded in Body as
-	// NextMessage reads them. fragment: Body is the piece.
+	// NextMessage reads them. fragment: Body is the piece. packet: Body is a
+	// packet that runs over the circuit.
 	Count int
 	Bytes int
 	Body  []byte
@@ -20,13 +21,16 @@ type Record struct {
 	State   State
 	Backlog Backlog
 
-	Code  uint8  // cancel, reset, bye
-	Text  []byte // cancel, reset, bye: for people; open: the channel
+	Code  uint8  // cancel, reset, bye, close
+	Text  []byte // cancel, reset, bye, close: for people; open: the channel; circuit: who is called
 	Index uint32 // open: the consumer's index at its node
 	// Instance tells an open that goes on with a stream from one that begins
 	// anew: the consumer's end never gives two streams the same.
 	Instance uint64
 	Nonce    uint64 // ping, pong
+	From     []byte // circuit: who calls
+	Via      []byte // circuit: the node by which who is called is reached
+	Limit    uint64 // circuit, accept, credit: what may be sent towards the speaker
 	Hello    HelloView
 }
 

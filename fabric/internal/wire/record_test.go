@@ -88,6 +88,16 @@ func appendRecord(b []byte, r *wire.Record) []byte {
 		return wire.AppendPong(b, r.Nonce)
 	case wire.KindBye:
 		return wire.AppendBye(b, r.Code, string(r.Text))
+	case wire.KindCircuit:
+		return wire.AppendCircuit(b, r.Stream, string(r.From), string(r.Text), string(r.Via), r.Limit)
+	case wire.KindAccept:
+		return wire.AppendAccept(b, r.Stream, r.Limit)
+	case wire.KindPacket:
+		return append(wire.AppendPacketHeader(b, r.Stream, len(r.Body)), r.Body...)
+	case wire.KindCredit:
+		return wire.AppendCredit(b, r.Stream, r.Limit)
+	case wire.KindClose:
+		return wire.AppendClose(b, r.Stream, r.Code, string(r.Text))
 	}
 	panic(fmt.Sprintf("no such record: %s", r.Kind))
 }
@@ -136,12 +146,18 @@ func meaning(r *wire.Record) []any {
 		return []any{r.Stream, r.State}
 	case wire.KindBacklog:
 		return []any{r.Stream, r.Backlog}
-	case wire.KindCancel, wire.KindReset:
+	case wire.KindCancel, wire.KindReset, wire.KindClose:
 		return []any{r.Stream, r.Code, r.Text}
 	case wire.KindPing, wire.KindPong:
 		return []any{r.Nonce}
 	case wire.KindBye:
 		return []any{r.Code, r.Text}
+	case wire.KindCircuit:
+		return []any{r.Stream, r.From, r.Text, r.Via, r.Limit}
+	case wire.KindAccept, wire.KindCredit:
+		return []any{r.Stream, r.Limit}
+	case wire.KindPacket:
+		return []any{r.Stream, r.Body}
 	}
 	panic(fmt.Sprintf("no such record: %s", r.Kind))
 }
@@ -180,6 +196,13 @@ func samples() []wire.Record {
 		{Kind: wire.KindPing, Nonce: 1},
 		{Kind: wire.KindPong, Nonce: math.MaxUint64},
 		{Kind: wire.KindBye, Code: wire.CodeDuplicate, Text: []byte("node b dialed first")},
+		{Kind: wire.KindCircuit, Stream: 2, From: []byte("w1"), Text: []byte("w2"), Via: []byte("h2"), Limit: 1 << 20},
+		{Kind: wire.KindCircuit, Stream: math.MaxUint32, From: name, Text: name, Via: name, Limit: maxPosition},
+		{Kind: wire.KindAccept, Stream: 2, Limit: 1 << 20},
+		{Kind: wire.KindPacket, Stream: 2, Body: []byte{0x92, 0x09, 0x01}},
+		{Kind: wire.KindPacket, Stream: math.MaxUint32, Body: bytes.Repeat([]byte{1}, wire.MaxCarried)},
+		{Kind: wire.KindCredit, Stream: 2, Limit: maxPosition},
+		{Kind: wire.KindClose, Stream: 2, Code: wire.CodeGone, Text: []byte("w2 has ended")},
 	}
 }
 
@@ -190,7 +213,7 @@ func TestEveryRecordDecodesToWhatWasWritten(t *testing.T) {
 		seen[want.Kind] = true
 		packet = appendRecord(packet, &want)
 	}
-	for k := range wire.KindBye + 1 {
+	for k := range wire.LastKind + 1 {
 		if !seen[k] {
 			t.Errorf("no sample of a %s record", k)
 		}
@@ -221,6 +244,8 @@ func TestSizesOfHeadersAreTheBytesWritten(t *testing.T) {
 		{"end", wire.EndSize, len(wire.AppendEnd(nil, 1, 2, 3))},
 		{"state", wire.StateSize, len(wire.AppendState(nil, &wire.State{}))},
 		{"backlog", wire.BacklogSize, len(wire.AppendBacklog(nil, &wire.Backlog{}))},
+		{"packet", wire.PacketHeaderSize, len(wire.AppendPacketHeader(nil, 1, wire.MaxCarried))},
+		{"credit", wire.CreditSize, len(wire.AppendCredit(nil, 1, 2))},
 		{"message of 255", wire.MessageHeaderSize(255), len(wire.AppendMessageHeader(nil, 255))},
 		{"message of 256", wire.MessageHeaderSize(256), len(wire.AppendMessageHeader(nil, 256))},
 		{"message of 65535", wire.MessageHeaderSize(65535), len(wire.AppendMessageHeader(nil, 65535))},
@@ -252,13 +277,13 @@ func TestTextIsCutBetweenCharactersAndAlwaysUTF8(t *testing.T) {
 
 func TestKindsHaveNames(t *testing.T) {
 	names := map[string]bool{}
-	for k := range wire.KindBye + 1 {
+	for k := range wire.LastKind + 1 {
 		names[k.String()] = true
 	}
-	if len(names) != int(wire.KindBye)+1 {
-		t.Errorf("%d names for %d kinds: %v", len(names), wire.KindBye+1, names)
+	if len(names) != int(wire.LastKind)+1 {
+		t.Errorf("%d names for %d kinds: %v", len(names), wire.LastKind+1, names)
 	}
-	if got := (wire.KindBye + 1).String(); got != "kind(12)" {
+	if got := (wire.LastKind + 1).String(); got != "kind(17)" {
 		t.Errorf("unknown kind is called %q", got)
 	}
 }

@@ -19,7 +19,7 @@ const (
 	hello, open, data, fragment, end, state = 0, 1, 2, 3, 4, 5
 	backlog, cancel, reset, ping, pong, bye = 6, 7, 8, 9, 10, 11
 
-	version = 1
+	version = 2
 
 	blocked = 1
 	ask     = 8

@@ -11,6 +11,10 @@
 //     from the end of the warm-up, by its own clock, to the last message.
 //
 // Both ends read runtime.MemStats.Mallocs where their counting begins and ends.
+//
+// With Attach, all of it is done once more with workers: two further processes
+// open nodes, and the two ends attach to one each. So the way of a message is
+// longer by two processes, which only pass it on.
 package bench
 
 import (
@@ -48,6 +52,7 @@ type Options struct {
 	Mark      int64    // high-water mark in bytes; 0 is the fabric's default
 	Copy      bool     // send bodies that are copied, whatever the size
 	Procs     int      // GOMAXPROCS of each process; 0: half of the processors each
+	Attach    bool     // measure beside it what workers of two nodes get
 	CPUs      []int    // nil, or the CPU that the consumer's process stays on, and the producer's (Linux)
 	Command   []string // starts a child: see Child
 	Stderr    io.Writer
@@ -57,8 +62,13 @@ type Options struct {
 	Progress func(spent time.Duration)
 }
 
-// Time is about how long Run takes: as long as both measurements.
-func (o Options) Time() time.Duration { return 2 * o.Duration }
+// Time is about how long Run takes: as long as all measurements.
+func (o Options) Time() time.Duration {
+	if o.Attach {
+		return 4 * o.Duration
+	}
+	return 2 * o.Duration
+}
 
 // A Result is what was measured.
 type Result struct {
@@ -72,6 +82,13 @@ type Result struct {
 	BytesPerSecond    float64     `json:"bytes_per_second"`
 	RoundTrip         RoundTrip   `json:"round_trip"`
 	Allocs            Allocations `json:"allocs_per_message"`
+	// CPUPerMessage is the time of all processes' CPUs for a message of the flow, in
+	// nanoseconds; 0 where the system does not tell.
+	CPUPerMessage float64 `json:"cpu_ns_per_message,omitempty"`
+	// Attached is the same with workers that are attached to two nodes, and
+	// AttachedShare its part of the throughput.
+	Attached      *Result `json:"attached,omitempty"`
+	AttachedShare float64 `json:"attached_share,omitempty"`
 }
 
 // RoundTrip is the time there and back of single messages, in microseconds.
@@ -97,15 +114,27 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 	if o.Procs == 0 {
 		o.Procs = max(1, runtime.NumCPU()/2) // the two processes share the machine
 	}
-	listen := "tcp://127.0.0.1:0"
-	if o.Transport == IPC {
-		dir, err := os.MkdirTemp("", "zfab-bench-")
-		if err != nil {
-			return nil, err
-		}
-		defer os.RemoveAll(dir)
-		listen = "ipc://" + filepath.Join(dir, "%s.sock")
+	told := o.follow()
+	defer told()
+	r, err := o.run(ctx, false)
+	if err != nil || !o.Attach {
+		return r, err
 	}
+	if r.Attached, err = o.run(ctx, true); err != nil {
+		return nil, err
+	}
+	r.AttachedShare = r.Attached.MessagesPerSecond / r.MessagesPerSecond
+	return r, nil
+}
+
+// run measures once, with processes of its own.
+func (o Options) run(ctx context.Context, attached bool) (*Result, error) {
+	dir, err := os.MkdirTemp("", "zfab-bench-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	socket := func(name string) string { return "ipc://" + filepath.Join(dir, name+".sock") }
 	registry := directory.NewRegistry()
 	defer registry.Close()
 	server, err := directory.Serve(ctx, registry, "tcp://127.0.0.1:0", o.Logger)
@@ -124,26 +153,38 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 	// A child that is closed answers no more, which ends the wait for it.
 	stop := context.AfterFunc(ctx, closeAll)
 	defer stop()
-	for i, role := range []role{echo, drive} {
+	// The nodes first: who attaches needs them.
+	roles := []role{echo, drive}
+	if attached {
+		roles = []role{hostOfEcho, hostOfDrive, echo, drive}
+	}
+	for i, role := range roles {
 		p, err := child.Start(string(role), o.Command, o.Stderr)
 		if err != nil {
 			return nil, err
 		}
 		ends = append(ends, p)
-		s := setup{Role: role, Directory: server.Addr(), Listen: listen, Size: o.Size, Duration: o.Duration, Mark: o.Mark, Copy: o.Copy || o.Size < ownedFrom, Procs: o.Procs}
+		s := setup{Role: role, Directory: server.Addr(), Listen: "tcp://127.0.0.1:0", Size: o.Size, Duration: o.Duration, Mark: o.Mark, Copy: o.Copy || o.Size < ownedFrom, Procs: o.Procs}
 		if o.CPUs != nil {
-			s.CPU = &o.CPUs[i]
+			s.CPU = &o.CPUs[i%2] // a worker and its node share one
 		}
 		if o.Transport == IPC {
-			s.Listen = fmt.Sprintf(listen, role)
+			s.Listen = socket(string(role))
+		}
+		if attached {
+			s.Attach = socket("attach-" + string(role.host()))
 		}
 		if err := p.Tell(s); err != nil {
 			return nil, err
 		}
+		if role.host() == role {
+			var ready answer
+			if err := hear(p, &ready); err != nil {
+				return nil, err
+			}
+		}
 	}
-	told := o.follow()
-	r, err := measure(ends[0], ends[1], o)
-	told()
+	r, err := measure(ends, o)
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
@@ -175,21 +216,33 @@ func (o Options) follow() (stop func()) {
 	return func() { close(done); following.Wait() }
 }
 
-// measure takes the answers as they come: drive's round trips, then what
-// each end says of the flow.
-func measure(echo, drive *child.Process, o Options) (*Result, error) {
-	var trips, sent, received answer
-	for _, next := range []struct {
-		from *child.Process
-		to   *answer
-	}{{drive, &trips}, {drive, &sent}, {echo, &received}} {
-		if err := next.from.Hear(next.to); err != nil {
-			return nil, err
-		}
-		if next.to.Failed != "" {
-			return nil, fmt.Errorf("%s: %s", next.from.Name(), next.to.Failed)
-		}
+// hear takes an answer.
+func hear(from *child.Process, to *answer) error {
+	if err := from.Hear(to); err != nil {
+		return err
 	}
+	if to.Failed != "" {
+		return fmt.Errorf("%s: %s", from.Name(), to.Failed)
+	}
+	return nil
+}
+
+// measure takes the answers as they come: drive's round trips, then what
+// each end says of the flow. The two ends are the last of all processes.
+func measure(all []*child.Process, o Options) (*Result, error) {
+	echo, drive := all[len(all)-2], all[len(all)-1]
+	var trips, sent, received answer
+	if err := hear(drive, &trips); err != nil {
+		return nil, err
+	}
+	before, known := cpuOf(all)
+	if err := hear(drive, &sent); err != nil {
+		return nil, err
+	}
+	if err := hear(echo, &received); err != nil {
+		return nil, err
+	}
+	after, knownStill := cpuOf(all)
 	f := received.Flow
 	if f == nil || sent.Flow == nil || trips.RoundTrip == nil {
 		return nil, errors.New("the children's answers are not what they should be")
@@ -197,11 +250,15 @@ func measure(echo, drive *child.Process, o Options) (*Result, error) {
 	if f.Messages == 0 || f.Seconds <= 0 {
 		return nil, errors.New("no message arrived after the warm-up: measure for longer")
 	}
-	return &Result{
+	r := &Result{
 		Size: o.Size, Transport: o.Transport, Procs: o.Procs, Copied: o.Copy || o.Size < ownedFrom, Seconds: f.Seconds, Messages: f.Messages,
 		MessagesPerSecond: float64(f.Messages) / f.Seconds,
 		BytesPerSecond:    float64(f.Messages) * float64(o.Size) / f.Seconds,
 		RoundTrip:         *trips.RoundTrip,
 		Allocs:            Allocations{Producer: sent.Flow.allocs(), Consumer: f.allocs()},
-	}, nil
+	}
+	if known && knownStill {
+		r.CPUPerMessage = float64(after-before) / float64(f.All)
+	}
+	return r, nil
 }

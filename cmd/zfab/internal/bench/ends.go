@@ -22,13 +22,28 @@ type role string
 const (
 	echo  role = "echo"
 	drive role = "drive"
+
+	hostOfEcho  role = "host-of-echo" // nodes that the two attach to
+	hostOfDrive role = "host-of-drive"
 )
+
+// host is the node that an end attaches to, or the node itself.
+func (r role) host() role {
+	switch r {
+	case echo:
+		return hostOfEcho
+	case drive:
+		return hostOfDrive
+	}
+	return r
+}
 
 // A setup is the one order to a child.
 type setup struct {
 	Role      role          `json:"role"`
 	Directory string        `json:"directory"`
 	Listen    string        `json:"listen"`
+	Attach    string        `json:"attach,omitempty"` // the socket of the end's node, or that node's own
 	Size      int           `json:"size"`
 	Duration  time.Duration `json:"duration"`
 	Mark      int64         `json:"mark"`
@@ -40,6 +55,7 @@ type setup struct {
 // An answer is a line from a child. One of its fields is set.
 type answer struct {
 	Failed    string     `json:"failed,omitempty"`
+	Ready     bool       `json:"ready,omitempty"` // a node's
 	RoundTrip *RoundTrip `json:"round_trip,omitempty"`
 	Flow      *flow      `json:"flow,omitempty"`
 }
@@ -47,6 +63,7 @@ type answer struct {
 // A flow is what one end saw of the throughput measurement after the warm-up.
 type flow struct {
 	Messages uint64  `json:"messages"`
+	All      uint64  `json:"all"` // messages, those of the warm-up included
 	Seconds  float64 `json:"seconds"`
 	Mallocs  uint64  `json:"mallocs"`
 }
@@ -82,18 +99,38 @@ func (s setup) serve(ctx context.Context, answers *json.Encoder, logger *slog.Lo
 			return err
 		}
 	}
+	if s.Attach != "" && s.Role.host() != s.Role {
+		node, err := fabric.Attach(ctx, s.Attach, fabric.AttachConfig{Name: string(s.Role), Logger: logger})
+		if err != nil {
+			return err
+		}
+		defer node.Close()
+		return s.run(ctx, node, answers, logger)
+	}
 	dir, err := directory.Dial(ctx, s.Directory, directory.Options{Logger: logger})
 	if err != nil {
 		return err
 	}
 	defer dir.Close()
-	node, err := fabric.Open(ctx, fabric.Config{Name: string(s.Role), Listen: s.Listen, Directory: dir, Logger: logger})
+	cfg := fabric.Config{Name: string(s.Role), Listen: s.Listen, Directory: dir, Logger: logger}
+	if s.Role.host() == s.Role {
+		cfg.Workers.Listen = s.Attach
+	}
+	node, err := fabric.Open(ctx, cfg)
 	if err != nil {
 		return err
 	}
 	defer node.Close()
-	end := s.echo
-	if s.Role == drive {
+	return s.run(ctx, node, answers, logger)
+}
+
+// run does the end's part.
+func (s setup) run(ctx context.Context, node *fabric.Node, answers *json.Encoder, logger *slog.Logger) error {
+	end := s.host
+	switch s.Role {
+	case echo:
+		end = s.echo
+	case drive:
 		end = s.drive
 	}
 	if err := end(ctx, node, answers); err != nil {
@@ -105,6 +142,11 @@ func (s setup) serve(ctx context.Context, answers *json.Encoder, logger *slog.Lo
 }
 
 func (s setup) mark() fabric.HighWaterMark { return fabric.HighWaterMark{Bytes: s.Mark} }
+
+// host is a node that others attach to: it only has to be there.
+func (s setup) host(_ context.Context, _ *fabric.Node, answers *json.Encoder) error {
+	return answers.Encode(answer{Ready: true})
+}
 
 func (s setup) echo(ctx context.Context, node *fabric.Node, answers *json.Encoder) error {
 	back, err := node.Producer(ctx, "back", fabric.ProducerConfig{HighWaterMark: s.mark()})
@@ -296,9 +338,9 @@ func (m *measurement) warm(n uint64, now time.Time, over bool) {
 
 func (m *measurement) end(n uint64, now time.Time) *flow {
 	if !m.running {
-		return &flow{}
+		return &flow{All: n}
 	}
-	return &flow{Messages: n - m.first, Seconds: now.Sub(m.since).Seconds(), Mallocs: mallocs() - m.mallocs}
+	return &flow{Messages: n - m.first, All: n, Seconds: now.Sub(m.since).Seconds(), Mallocs: mallocs() - m.mallocs}
 }
 
 func mallocs() uint64 {

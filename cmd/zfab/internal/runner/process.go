@@ -355,7 +355,7 @@ func (p *processCluster) sockets() (int, bool) {
 	for _, place := range p.places {
 		pids = append(pids, place.present().PID())
 	}
-	return connectionsBetween(pids)
+	return ConnectionsBetween(pids)
 }
 
 func (p *processCluster) close() error {

@@ -8,9 +8,9 @@ import (
 	"strings"
 )
 
-// connectionsBetween counts the established TCP connections of which both ends
+// ConnectionsBetween counts the established TCP connections of which both ends
 // are in one of the processes, and in different ones.
-func connectionsBetween(pids []int) (int, bool) {
+func ConnectionsBetween(pids []int) (int, bool) {
 	ends, ok := endsOf(pids)
 	return pairs(ends), ok
 }

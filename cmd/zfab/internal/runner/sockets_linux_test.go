@@ -25,7 +25,7 @@ func TestConnectionsAreCountedByTheirEnds(t *testing.T) {
 	}
 	defer in.Close()
 
-	if n, ok := connectionsBetween([]int{os.Getpid()}); !ok || n != 0 {
+	if n, ok := ConnectionsBetween([]int{os.Getpid()}); !ok || n != 0 {
 		t.Errorf("%d, %v within one process, want none", n, ok)
 	}
 	ends, ok := endsOf([]int{os.Getpid()})
@@ -42,7 +42,7 @@ func TestConnectionsAreCountedByTheirEnds(t *testing.T) {
 	if n := pairs(ends); n != other || n < 1 {
 		t.Errorf("%d connections between two owners, want %d", n, other)
 	}
-	if _, ok := connectionsBetween([]int{1 << 30}); ok {
+	if _, ok := ConnectionsBetween([]int{1 << 30}); ok {
 		t.Error("a process that is not there was counted")
 	}
 }

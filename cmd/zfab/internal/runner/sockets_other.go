@@ -2,5 +2,5 @@
 
 package runner
 
-// connectionsBetween cannot tell: there is no /proc.
-func connectionsBetween([]int) (int, bool) { return 0, false }
+// ConnectionsBetween cannot tell: there is no /proc.
+func ConnectionsBetween([]int) (int, bool) { return 0, false }
