@@ -18,6 +18,7 @@ func (c *command) memberCommand() *cli.Command {
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "control", Usage: "`host:port` that the run was given as --control"},
 			&cli.IntFlag{Name: "node", Usage: "`number` of the node to be, from 1 (default: any that is free)"},
+			&cli.StringFlag{Name: "attach", Usage: "be a worker of the node that takes some at this `address`, instead of a node of its own"},
 			&cli.DurationFlag{Name: "wait", Value: time.Minute, Usage: "how long to wait for the run"},
 			verboseFlag,
 		},
@@ -40,5 +41,6 @@ func (c *command) member(ctx *cli.Context) error {
 	if err := runner.CheckControl(control); err != nil {
 		return usagef("member: --control: %w", err)
 	}
-	return runner.Join(ctx.Context, control, node, wait, logs.New(c.stderr, ctx.Bool("verbose")))
+	m := runner.Membership{Control: control, Place: node, Wait: wait, Attach: ctx.String("attach")}
+	return runner.Join(ctx.Context, m, logs.New(c.stderr, ctx.Bool("verbose")))
 }

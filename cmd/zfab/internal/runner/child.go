@@ -57,13 +57,19 @@ type word struct {
 // Child is one node in a process of its own, the other end of a process
 // cluster. It returns when its input ends.
 func Child(ctx context.Context, in io.Reader, out io.Writer, logger *slog.Logger) error {
-	return serve(ctx, in, out, "", logger)
+	return serve(ctx, in, out, where{}, logger)
 }
 
-// serve is Child, or Join, whose node listens at an address that others reach.
-func serve(ctx context.Context, in io.Reader, out io.Writer, listen string, logger *slog.Logger) error {
+// where is how a node is reached. The zero value is at fabric's default address.
+type where struct {
+	listen string // the address that others dial
+	attach string // or where it attaches to another node
+}
+
+// serve is Child, or Join, whose node is somewhere else.
+func serve(ctx context.Context, in io.Reader, out io.Writer, at where, logger *slog.Logger) error {
 	ctx, orders := child.Orders[order](ctx, in)
-	s := &nodeServer{orders: orders, out: json.NewEncoder(out), listen: listen, logger: logger}
+	s := &nodeServer{orders: orders, out: json.NewEncoder(out), at: at, logger: logger}
 	err := s.serve(ctx)
 	if ctx.Err() != nil {
 		return nil // the parent has what it wants, or is gone
@@ -74,7 +80,7 @@ func serve(ctx context.Context, in io.Reader, out io.Writer, listen string, logg
 // A nodeServer is one node's end of the conversation.
 type nodeServer struct {
 	orders <-chan order
-	listen string // of the node; empty: fabric's default
+	at     where
 	logger *slog.Logger
 
 	mu  sync.Mutex
@@ -97,12 +103,16 @@ func (s *nodeServer) serve(ctx context.Context) error {
 	if breaksLinks(o.Spec.Faults) {
 		logs.Hush(s.logger)
 	}
-	dir, err := directory.Dial(ctx, o.Spec.Directory, directory.Options{Logger: s.logger})
-	if err != nil {
-		return s.fail(ctx, err)
+	var dir directory.Service // of the node that it attaches to, if it does
+	if s.at.attach == "" {
+		client, err := directory.Dial(ctx, o.Spec.Directory, directory.Options{Logger: s.logger})
+		if err != nil {
+			return s.fail(ctx, err)
+		}
+		defer client.Close()
+		dir = client
 	}
-	defer dir.Close()
-	m, err := openMember(ctx, *o.Spec, s.listen, dir, s.logger)
+	m, err := openMember(ctx, *o.Spec, s.at, dir, s.logger)
 	if err != nil {
 		return s.fail(ctx, err)
 	}

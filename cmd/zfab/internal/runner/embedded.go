@@ -35,7 +35,7 @@ func (e *embeddedCluster) open(ctx context.Context) error {
 	errs := make([]error, len(e.specs))
 	for i, spec := range e.specs {
 		all.Go(func() {
-			m, err := openMember(ctx, spec, "", e.registry, e.logger)
+			m, err := openMember(ctx, spec, where{}, e.registry, e.logger)
 			if err != nil {
 				errs[i] = err
 				cancel() // the others would wait in vain

@@ -31,13 +31,10 @@ type member struct {
 }
 
 // openMember opens the node and its part in every channel. It returns when all
-// nodes have theirs. An empty listen is fabric's default.
-func openMember(ctx context.Context, spec Spec, listen string, dir directory.Service, logger *slog.Logger) (*member, error) {
+// nodes have theirs.
+func openMember(ctx context.Context, spec Spec, at where, dir directory.Service, logger *slog.Logger) (*member, error) {
 	name := topology.NodeName(spec.Node)
-	node, err := fabric.Open(ctx, fabric.Config{
-		Name: name, Listen: listen, Directory: reroute(dir, spec.Via), MaxMessage: int(topology.MaxMessage), Logger: logger,
-		HeartbeatInterval: spec.Heartbeat.Interval, HeartbeatTimeout: spec.Heartbeat.Timeout,
-	})
+	node, err := openNode(ctx, name, spec, at, dir, logger)
 	if err != nil {
 		return nil, err
 	}
@@ -52,6 +49,22 @@ func openMember(ctx context.Context, spec Spec, listen string, dir directory.Ser
 		}
 	}
 	return m, nil
+}
+
+func openNode(ctx context.Context, name string, spec Spec, at where, dir directory.Service, logger *slog.Logger) (*fabric.Node, error) {
+	if at.attach == "" {
+		return fabric.Open(ctx, fabric.Config{
+			Name: name, Listen: at.listen, Directory: reroute(dir, spec.Via), MaxMessage: int(topology.MaxMessage), Logger: logger,
+			HeartbeatInterval: spec.Heartbeat.Interval, HeartbeatTimeout: spec.Heartbeat.Timeout,
+		})
+	}
+	if len(spec.Via) > 0 {
+		return nil, fmt.Errorf("node %s: its links cannot go through proxies, as it attaches to %s: take the faults of links out", name, at.attach)
+	}
+	return fabric.Attach(ctx, at.attach, fabric.AttachConfig{
+		Name: name, MaxMessage: int(topology.MaxMessage), Logger: logger,
+		HeartbeatInterval: spec.Heartbeat.Interval, HeartbeatTimeout: spec.Heartbeat.Timeout,
+	})
 }
 
 func (m *member) openChannel(ctx context.Context, c topology.Channel) error {

@@ -83,18 +83,28 @@ func (p *processCluster) gather(ctx context.Context) ([]*child.Process, error) {
 	return p.muster.Gather(ctx, names)
 }
 
-// Join takes part in a remote run as one of its nodes: the place-th, or any if
-// that is 0. It waits until the run is there, or ctx ends; wait bounds that. It
-// returns when the run has ended.
-func Join(ctx context.Context, control string, place int, wait time.Duration, logger *slog.Logger) error {
-	dialling, cancel := context.WithTimeout(ctx, wait)
-	conn, err := child.Dial(dialling, control, place)
+// Membership says how to take part in a remote run.
+type Membership struct {
+	Control string        // the run's control address
+	Place   int           // which of its nodes to be, from 1; 0: any
+	Wait    time.Duration // how long to wait for the run
+	// Attach is where a node takes workers: the member is one of them, and finds the
+	// others through that node and its directory. Empty: a node of its own, in the
+	// run's directory.
+	Attach string
+}
+
+// Join takes part in a remote run as one of its nodes. It waits until the run is
+// there, or ctx ends, and returns when the run has ended.
+func Join(ctx context.Context, m Membership, logger *slog.Logger) error {
+	dialling, cancel := context.WithTimeout(ctx, m.Wait)
+	conn, err := child.Dial(dialling, m.Control, m.Place)
 	cancel()
 	if err != nil {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		return &ControlError{fmt.Errorf("nobody answers at %s: %w", control, err)}
+		return &ControlError{fmt.Errorf("nobody answers at %s: %w", m.Control, err)}
 	}
 	defer conn.Close()
 	// Where this host reaches the run, the other members reach this host.
@@ -102,7 +112,7 @@ func Join(ctx context.Context, control string, place int, wait time.Duration, lo
 	if err != nil {
 		return err
 	}
-	return serve(ctx, conn, conn, "tcp://"+net.JoinHostPort(here, "0"), logger)
+	return serve(ctx, conn, conn, where{listen: "tcp://" + net.JoinHostPort(here, "0"), attach: m.Attach}, logger)
 }
 
 // possibleFor refuses what members that were started elsewhere cannot be made to do.
