@@ -77,7 +77,7 @@ var (
 const directoryPackage = "fabric/directory"
 
 var directoryCore = []string{"table.go", "lease.go", "holder.go", "channel.go", "feed.go", "view.go", "names.go",
-	"choose.go", "pool.go", "look.go"}
+	"choose.go", "pool.go", "look.go", "replica.go", "replicaplan.go"}
 
 // onlyImporter names the one package that may import a library.
 var onlyImporter = map[string]string{

@@ -63,6 +63,8 @@ type node struct {
 	round      uint64 // the holder's round in which it was
 	members    map[Member]*registration
 
+	shared *sharedNode // instead of all of the holder's, where the table is a replica
+
 	// of the list of leases
 	leased         bool
 	deadline       time.Duration
@@ -84,6 +86,8 @@ type holder struct {
 	restating  bool   // between restate and settle
 	round      uint64 // its latest restatement's number
 	nodes      map[*node]struct{}
+
+	stated map[string]map[Member]struct{} // the session's, where the table is a replica: what it has stated so far
 }
 
 func newTable(epoch, last uint64, lease time.Duration) *table {
@@ -187,6 +191,9 @@ func (h *holder) lastingID() string {
 
 // live reports whether the connection over which the node was joined is there still.
 func (n *node) live() bool {
+	if n.shared != nil {
+		return n.shared.live()
+	}
 	return n.holder.live && n.connection == n.holder.connection
 }
 
