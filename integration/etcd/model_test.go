@@ -1,0 +1,169 @@
+package etcd
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/anishathalye/porcupine"
+)
+
+// What one name's registration is in a table that does one thing at a time.
+//
+// Two kinds of operation have no answer by which their moment could be told: a
+// lease that ends, and a question whose asker does not know what became of it.
+// They may take effect at any moment from their beginning on; at the end of the
+// history that comes to none at all.
+
+type verb string
+
+const (
+	register verb = "register" // a new life
+	resume   verb = "resume"   // the same life, over another connection
+	lookUp   verb = "look up"
+	renew    verb = "renew"
+	leave    verb = "leave"
+	expire   verb = "expire" // a lease that was not renewed ends
+	lose     verb = "lose"   // a connection ends: its nodes are orphans
+)
+
+// question is an operation's input.
+type question struct {
+	verb        verb
+	session     string
+	endpoint    string
+	incarnation uint64
+}
+
+// reply is its output.
+type reply struct {
+	unknown     bool   // what became of it
+	refusal     string // the error's code, or "unknown" for a renewal
+	incarnation uint64
+	endpoint    string
+}
+
+// state is a name.
+type state struct {
+	there       bool
+	incarnation uint64 // 0: of a registration whose outcome was not told
+	endpoint    string
+	session     string // that joined it last
+	orphan      bool   // that has ended
+	maybe       bool   // that may have ended
+	last        uint64 // the greatest incarnation so far, without those that were not told
+	left        bool   // last does not come back
+}
+
+var model = porcupine.Model{
+	Init: func() any { return state{} },
+	Step: func(s, in, out any) (bool, any) { return s.(state).step(in.(question), out.(reply)) },
+	DescribeOperation: func(in, out any) string {
+		return fmt.Sprintf("%+v: %+v", in, out)
+	},
+}
+
+func (s state) step(q question, r reply) (legal bool, next state) {
+	switch q.verb {
+	case register, resume:
+		return s.join(q, r)
+	case lookUp:
+		if r.refusal != "" {
+			return !s.there, s
+		}
+		if !s.there || s.endpoint != r.endpoint {
+			return false, s
+		}
+		return s.is(r.incarnation)
+	case renew:
+		if s.there && s.session == q.session {
+			if same, told := s.is(q.incarnation); same {
+				return r.refusal == "", told
+			}
+		}
+		return r.refusal != "" || r.unknown, s
+	case leave:
+		return s.leave(q, r)
+	case expire:
+		if s.there && (s.incarnation == q.incarnation || s.incarnation == 0 && s.session == q.session) {
+			s.there, s.left = false, false
+		}
+		return true, s
+	case lose:
+		if s.there && s.session == q.session {
+			s.orphan = true
+		}
+		return true, s
+	}
+	return false, s
+}
+
+// is reports whether the registration can be that life, which is known then.
+func (s state) is(incarnation uint64) (bool, state) {
+	if s.incarnation == 0 && incarnation > s.last {
+		s.incarnation, s.last = incarnation, incarnation
+	}
+	return s.incarnation == incarnation, s
+}
+
+func (s state) join(q question, r reply) (bool, state) {
+	free := !s.there || s.orphan
+	next := state{there: true, endpoint: q.endpoint, session: q.session, last: s.last}
+	same := s.there && q.verb == resume && s.endpoint == q.endpoint
+	if same {
+		if same, s = s.is(q.incarnation); same {
+			next = s
+			next.session, next.orphan, next.maybe = q.session, false, false
+		}
+	}
+	old := q.verb == resume && !same && (q.incarnation < s.last || q.incarnation == s.last && (s.there || s.left))
+	switch {
+	case r.unknown: // it has ended, and its connection with it
+		if !same && (old || !free && !s.maybe) {
+			return true, s
+		}
+		if !same {
+			next.incarnation = q.incarnation // 0 of a new life
+			next.last = max(next.last, q.incarnation)
+		}
+		next.maybe = true
+		return true, next
+	case r.refusal == "stale":
+		return old, s
+	case r.refusal == "name_taken":
+		return s.there && !same, s
+	case r.refusal != "":
+		return false, s
+	case same:
+		return r.incarnation == q.incarnation, next
+	case !free && !s.maybe || old || r.incarnation < s.last || r.incarnation == s.last && (q.verb == register || s.there):
+		return false, s
+	}
+	next.incarnation, next.last = r.incarnation, r.incarnation
+	return true, next
+}
+
+func (s state) leave(q question, r reply) (bool, state) {
+	gone := s
+	gone.there, gone.left = false, true
+	same, told := s.is(q.incarnation)
+	held := s.there && same && s.session == q.session
+	if held {
+		gone.last = told.last
+	}
+	switch {
+	case r.unknown && held, r.refusal == "" && held:
+		return true, gone
+	case r.unknown, r.refusal == "" && !s.there:
+		return true, s
+	case r.refusal == "stale":
+		return s.there && !(s.incarnation == q.incarnation), s
+	case r.refusal == "not_joined":
+		return s.there && same && s.session != q.session, told
+	}
+	return false, s
+}
+
+// legal checks one name's history.
+func legal(history []porcupine.Operation) porcupine.CheckResult {
+	return porcupine.CheckOperationsTimeout(model, slices.Clone(history), patience)
+}
