@@ -84,6 +84,7 @@ var onlyImporter = map[string]string{
 	"github.com/go-zeromq/zmq4": "fabric/internal/transport",
 	"go.etcd.io/bbolt":          "cmd/zfab/internal/datadir",
 	"go.etcd.io/etcd":           "cmd/zfab/internal/etcddir",
+	"google.golang.org/grpc":    "cmd/zfab/internal/etcddir",
 }
 
 // modules are all modules that programs which use fabric or patterns are

@@ -47,6 +47,9 @@ func (c *command) directory(ctx *cli.Context) (err error) {
 	if cfg.Lease < directory.MinLease || cfg.Lease > directory.MaxLease {
 		return usagef("directory: --lease is %v: give %v to %v", cfg.Lease, directory.MinLease, directory.MaxLease)
 	}
+	if ctx.String("data") != "" && ctx.String("store") != "" {
+		return usagef("directory: --data and --store: registrations are kept in one place")
+	}
 	if dir := ctx.String("data"); dir != "" {
 		store, err := datadir.Open(dir)
 		if err != nil {
@@ -56,9 +59,6 @@ func (c *command) directory(ctx *cli.Context) (err error) {
 		cfg.Store = store
 	}
 	if url := ctx.String("store"); url != "" {
-		if cfg.Store != nil {
-			return usagef("directory: --data and --store: registrations are kept in one place")
-		}
 		store, err := etcddir.Open(url)
 		if err != nil {
 			return usagef("directory: --store: %w", err)

@@ -12,7 +12,7 @@ import (
 // Two kinds of operation have no answer by which their moment could be told: a
 // lease that ends, and a question whose asker does not know what became of it.
 // They may take effect at any moment from their beginning on; at the end of the
-// history that comes to none at all.
+// history that comes to none at all. A lease that was begun anew ends no more.
 
 type verb string
 
@@ -29,6 +29,8 @@ const (
 // question is an operation's input.
 type question struct {
 	verb        verb
+	id          int // unique in a history
+	of          int // for expire: the question that began the lease
 	session     string
 	endpoint    string
 	incarnation uint64
@@ -48,9 +50,11 @@ type state struct {
 	incarnation uint64 // 0: of a registration whose outcome was not told
 	endpoint    string
 	session     string // that joined it last
-	orphan      bool   // that has ended
-	maybe       bool   // that may have ended
+	renewed     int    // the question that began its lease anew last
+	orphan      bool   // the session has ended
+	maybe       bool   // the session may have ended
 	last        uint64 // the greatest incarnation so far, without those that were not told
+	untold      bool   // there was one that was not told
 	left        bool   // last does not come back
 }
 
@@ -77,6 +81,7 @@ func (s state) step(q question, r reply) (legal bool, next state) {
 	case renew:
 		if s.there && s.session == q.session {
 			if same, told := s.is(q.incarnation); same {
+				told.renewed = q.id
 				return r.refusal == "", told
 			}
 		}
@@ -84,8 +89,8 @@ func (s state) step(q question, r reply) (legal bool, next state) {
 	case leave:
 		return s.leave(q, r)
 	case expire:
-		if s.there && (s.incarnation == q.incarnation || s.incarnation == 0 && s.session == q.session) {
-			s.there, s.left = false, false
+		if s.there && s.renewed == q.of {
+			return true, s.gone(false)
 		}
 		return true, s
 	case lose:
@@ -105,20 +110,27 @@ func (s state) is(incarnation uint64) (bool, state) {
 	return s.incarnation == incarnation, s
 }
 
+// gone is the name after its registration's end.
+func (s state) gone(left bool) state {
+	return state{last: s.last, untold: s.untold || s.incarnation == 0, left: left}
+}
+
 func (s state) join(q question, r reply) (bool, state) {
 	free := !s.there || s.orphan
-	next := state{there: true, endpoint: q.endpoint, session: q.session, last: s.last}
+	next := state{there: true, endpoint: q.endpoint, session: q.session, renewed: q.id, last: s.last,
+		untold: s.untold || s.there && s.incarnation == 0}
 	same := s.there && q.verb == resume && s.endpoint == q.endpoint
 	if same {
 		if same, s = s.is(q.incarnation); same {
 			next = s
-			next.session, next.orphan, next.maybe = q.session, false, false
+			next.session, next.renewed, next.orphan, next.maybe = q.session, q.id, false, false
 		}
 	}
-	old := q.verb == resume && !same && (q.incarnation < s.last || q.incarnation == s.last && (s.there || s.left))
+	old := q.verb == resume && !same && (q.incarnation < s.last || q.incarnation == s.last && !s.there && s.left)
+	another := q.verb == resume && !same && q.incarnation == s.last && s.there // by its endpoint
 	switch {
 	case r.unknown: // it has ended, and its connection with it
-		if !same && (old || !free && !s.maybe) {
+		if !same && (old || another || !free && !s.maybe) {
 			return true, s
 		}
 		if !same {
@@ -128,14 +140,14 @@ func (s state) join(q question, r reply) (bool, state) {
 		next.maybe = true
 		return true, next
 	case r.refusal == "stale":
-		return old, s
+		return old || !same && (s.untold || s.there && s.incarnation == 0), s
 	case r.refusal == "name_taken":
 		return s.there && !same, s
 	case r.refusal != "":
 		return false, s
 	case same:
 		return r.incarnation == q.incarnation, next
-	case !free && !s.maybe || old || r.incarnation < s.last || r.incarnation == s.last && (q.verb == register || s.there):
+	case !free && !s.maybe || old || another || q.verb == register && r.incarnation <= s.last:
 		return false, s
 	}
 	next.incarnation, next.last = r.incarnation, r.incarnation
@@ -143,20 +155,15 @@ func (s state) join(q question, r reply) (bool, state) {
 }
 
 func (s state) leave(q question, r reply) (bool, state) {
-	gone := s
-	gone.there, gone.left = false, true
 	same, told := s.is(q.incarnation)
 	held := s.there && same && s.session == q.session
-	if held {
-		gone.last = told.last
-	}
 	switch {
 	case r.unknown && held, r.refusal == "" && held:
-		return true, gone
+		return true, told.gone(true)
 	case r.unknown, r.refusal == "" && !s.there:
 		return true, s
 	case r.refusal == "stale":
-		return s.there && !(s.incarnation == q.incarnation), s
+		return s.there && s.incarnation != q.incarnation, s
 	case r.refusal == "not_joined":
 		return s.there && same && s.session != q.session, told
 	}

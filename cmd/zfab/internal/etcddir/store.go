@@ -13,6 +13,7 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
+	"google.golang.org/grpc"
 
 	"github.com/zfab/zfab/fabric/directory"
 )
@@ -47,8 +48,10 @@ func Open(url string) (*Store, error) {
 		return nil, err
 	}
 	client, err := clientv3.New(clientv3.Config{
-		Endpoints: t.endpoints,
-		Logger:    zap.NewNop(), // what it would say the directory says
+		Endpoints:       t.endpoints,
+		Logger:          zap.NewNop(), // what it would say the directory says
+		MaxUnaryRetries: 1,            // try does it, and knows why the last one failed
+		DialOptions:     []grpc.DialOption{grpc.WithChainUnaryInterceptor(sayWhy)},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("store %s: %w", url, err)
@@ -62,6 +65,12 @@ func Open(url string) (*Store, error) {
 	}, nil
 }
 
+// sayWhy has a call fail if there is no connection, with the reason: etcd's client would wait for one, and then say only
+// that the time is over.
+func sayWhy(ctx context.Context, method string, request, reply any, conn *grpc.ClientConn, call grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+	return call(ctx, method, request, reply, conn, append(opts, grpc.WaitForReady(false))...)
+}
+
 // Close ends the connections.
 func (s *Store) Close() error { return s.client.Close() }
 
@@ -70,11 +79,14 @@ func (s *Store) String() string { return s.name }
 
 // Read implements directory.Shared.
 func (s *Store) Read(ctx context.Context, each func(directory.SharedEntry) error) (uint64, error) {
-	ctx = clientv3.WithRequireLeader(ctx)
 	end := clientv3.GetPrefixRangeEnd(s.prefix)
 	var revision int64
 	for from := s.prefix; ; {
-		r, err := s.client.Get(ctx, from, clientv3.WithRange(end), clientv3.WithLimit(pageLen), clientv3.WithRev(revision))
+		var r *clientv3.GetResponse
+		err := s.try(ctx, func(ctx context.Context) (err error) {
+			r, err = s.client.Get(ctx, from, clientv3.WithRange(end), clientv3.WithLimit(pageLen), clientv3.WithRev(revision))
+			return err
+		})
 		if err != nil {
 			return 0, err
 		}
@@ -123,8 +135,9 @@ func (s *Store) Revision(ctx context.Context) (uint64, error) {
 	return revision, nil
 }
 
-// try does something that may be done twice, until it is done or ctx ends.
+// try does something that may be done twice, until it is done or ctx ends; then the error is the last that says more than that.
 func (s *Store) try(ctx context.Context, do func(context.Context) error) error {
+	var cause error
 	for {
 		one, cancel := context.WithTimeout(clientv3.WithRequireLeader(ctx), attempt)
 		err := do(one)
@@ -132,12 +145,15 @@ func (s *Store) try(ctx context.Context, do func(context.Context) error) error {
 		if err == nil {
 			return nil
 		}
+		if cause == nil || !errors.Is(err, context.DeadlineExceeded) {
+			cause = err
+		}
 		timer := time.NewTimer(attemptPause)
 		select {
 		case <-timer.C:
 		case <-ctx.Done():
 			timer.Stop()
-			return err
+			return cause
 		}
 	}
 }
@@ -162,7 +178,9 @@ func (s *Store) Commit(ctx context.Context, t directory.SharedTransaction) (uint
 			changes[i] = clientv3.OpDelete(s.prefix + c.Key)
 		}
 	}
-	r, err := s.client.Txn(clientv3.WithRequireLeader(ctx)).If(conditions...).Then(changes...).Commit()
+	ctx, cancel := context.WithTimeout(clientv3.WithRequireLeader(ctx), 2*attempt) // it is a write, and may take longer
+	defer cancel()
+	r, err := s.client.Txn(ctx).If(conditions...).Then(changes...).Commit()
 	switch {
 	case errors.Is(err, rpctypes.ErrLeaseNotFound):
 		return 0, false, directory.ErrLeaseOver
