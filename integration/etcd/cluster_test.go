@@ -124,6 +124,7 @@ func free(t testing.TB) string {
 // cluster is three members.
 type cluster struct {
 	endpoints []string // host:port
+	prefix    string   // of what the directories put there; "": the default
 	members   []*program
 }
 
@@ -150,7 +151,7 @@ func newCluster(t testing.TB) *cluster {
 }
 
 // store is the cluster as `zfab directory` is told of it.
-func (c *cluster) store() string { return "etcd://" + strings.Join(c.endpoints, ",") }
+func (c *cluster) store() string { return "etcd://" + strings.Join(c.endpoints, ",") + c.prefix }
 
 // leader waits until all members that are up agree on a leader, and returns its
 // place.

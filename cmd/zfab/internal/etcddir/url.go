@@ -34,7 +34,7 @@ func parse(url string) (target, error) {
 		if err != nil {
 			return target{}, fmt.Errorf("store %q: %w", url, err)
 		}
-		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 || host == "" {
+		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 || host == "" || strings.Contains(host, "@") {
 			return target{}, fmt.Errorf("store %q: %q is no host and port", url, endpoint)
 		}
 		t.endpoints = append(t.endpoints, "http://"+endpoint)
