@@ -22,8 +22,8 @@ type Shared interface {
 
 	// Watch tells what has changed after a revision, in order and nothing twice, until ctx ends or the store cannot be
 	// heard any more; with ErrCompacted if the store does not remember what came after that revision. It calls told on
-	// its own goroutine. Once Revision has returned a number, it tells as much soon, if need be with an update of no
-	// changes.
+	// its own goroutine. Once Revision or Commit has returned a number, it tells as much soon, if need be with an update
+	// of no changes; if it cannot, it ends with an error, and is called again.
 	Watch(ctx context.Context, after uint64, told func(SharedUpdate)) error
 
 	// Revision returns a revision that is not older than anything that was committed before the call.

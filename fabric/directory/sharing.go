@@ -45,8 +45,9 @@ type sharing struct {
 	running  sync.WaitGroup // follow, confirm, tend
 	asked    chan struct{}  // room for one: somebody waits for confirm
 	chores   chan struct{}  // room for one: something for tend to do
+	closing  sync.Once
 
-	// tend's
+	// tend's, and close's after it
 	presence int64 // the lease of this directory's own entry; 0: none
 
 	// under the registry's mu
@@ -470,13 +471,11 @@ func (s *sharing) chore(ctx context.Context, propose func(*replica) plan) error 
 func (s *sharing) close() {
 	s.cancel()
 	s.running.Wait()
-	if s.presence == 0 {
-		return
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-	defer cancel()
-	if err := s.store.Revoke(ctx, s.presence); err != nil {
-		s.log.Debug("directory: leaving the store", "store", s.store, "error", err)
-	}
-	s.presence = 0
+	s.closing.Do(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		if err := s.store.Revoke(ctx, s.presence); err != nil {
+			s.log.Debug("directory: leaving the store", "store", s.store, "error", err)
+		}
+	})
 }

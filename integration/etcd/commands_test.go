@@ -208,6 +208,47 @@ func TestNoMajority(t *testing.T) {
 	x.finish(t)
 }
 
+// A member that hangs, its connections open, is passed by.
+func TestMembersHang(t *testing.T) {
+	c := newCluster(t)
+	_, address := c.directory(t, "--verbose")
+	d := dial(t, []string{address}, 0)
+	incarnation, err := d.Join(t.Context(), directory.NodeInfo{Name: "n"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, err := d.Watch(t.Context(), "c")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	expect(t, w, "synced")
+	for i, m := range c.members {
+		if err := m.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		until(t, "a change", func() bool {
+			return d.Add(t.Context(), incarnation, directory.Member{Channel: "c", Role: directory.Consumer, Node: "n", Index: i}) == nil
+		})
+		for told := ""; told != fmt.Sprintf("added c/n/%d", i); { // an attempt before may have been told, and taken back
+			e, err := w.Next(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			told = e.Kind.String() + " " + e.Member.String()
+		}
+		if _, err := d.Node(t.Context(), "n"); err != nil {
+			t.Errorf("with %s hanging: %v", m.name, err)
+		}
+		t.Logf("%s hangs: changed and told after %v", m.name, time.Since(began).Round(time.Millisecond))
+		if err := m.cmd.Process.Signal(syscall.SIGCONT); err != nil {
+			t.Fatal(err)
+		}
+		c.leader(t)
+	}
+}
+
 // A directory stands still while the cluster changes, is started anew and forgets
 // what led to its state. It tells those who watch the difference, and no more.
 func TestCompaction(t *testing.T) {

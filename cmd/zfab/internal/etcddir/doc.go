@@ -13,7 +13,6 @@
 //	a watch        one watch of the prefix, whole revisions at a time, which requires a leader. A revision that is
 //	               somebody else's, in a cluster with other uses, brings no event: then progress is asked for
 //
-// While the cluster has no leader no verb answers; the directory bounds each by a context. A member that is dead or cut
-// off is passed by: the client's balancer takes the next for each attempt, and an attempt that hangs is given up early, so that
-// several fit into the time that a request has.
+// While the cluster has no leader no verb answers; the directory bounds each by a context. One member is asked at a time,
+// and given up for the next as soon as it fails, or hangs for half a second.
 package etcddir

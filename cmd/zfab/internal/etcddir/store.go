@@ -19,10 +19,16 @@ import (
 )
 
 const (
-	// attempt is how long one try at something that may be tried again takes at most; a request has four times that.
+	// attempt is how long one try at something takes at most; a request has four times that.
 	attempt = 500 * time.Millisecond
+	// writeAttempt is the same for what a majority writes to its disks.
+	writeAttempt = 2 * attempt
 	// attemptPause is the time between two tries of which the first failed at once.
 	attemptPause = 20 * time.Millisecond
+	// keepAlive and keepAliveTimeout are how soon a connection is closed whose other end says nothing. The first is the
+	// least that gRPC allows.
+	keepAlive        = 10 * time.Second
+	keepAliveTimeout = 3 * time.Second
 	// pageLen is how many keys are read at once: some hundred KiB.
 	pageLen = 4096
 )
@@ -30,14 +36,18 @@ const (
 // Store is a part of an etcd cluster that directories share. It is a directory.Shared.
 type Store struct {
 	// immutable
-	name   string
-	prefix string
-	client *clientv3.Client
-	leases pb.LeaseClient
-	asked  chan struct{} // room for one: Revision waits for the watch to say how far it is
+	name      string
+	prefix    string
+	endpoints []string
+	client    *clientv3.Client
+	leases    pb.LeaseClient
+	asked     chan struct{} // room for one: somebody waits for the watch to say how far it is
+
+	watches uint64 // Watch's: how many there were
 
 	mu     sync.Mutex
-	wanted uint64 // the greatest revision that Revision has returned
+	member int    // the endpoint in use
+	wanted uint64 // the greatest revision that was returned
 }
 
 // Open names a store: "etcd://host:port,host:port/prefix", by some or all of the cluster's members. It does not wait for
@@ -48,20 +58,23 @@ func Open(url string) (*Store, error) {
 		return nil, err
 	}
 	client, err := clientv3.New(clientv3.Config{
-		Endpoints:       t.endpoints,
-		Logger:          zap.NewNop(), // what it would say the directory says
-		MaxUnaryRetries: 1,            // try does it, and knows why the last one failed
-		DialOptions:     []grpc.DialOption{grpc.WithChainUnaryInterceptor(sayWhy)},
+		Endpoints:            t.endpoints[:1],
+		Logger:               zap.NewNop(), // what it would say the directory says
+		MaxUnaryRetries:      1,            // try does it, and knows why the last one failed
+		DialOptions:          []grpc.DialOption{grpc.WithChainUnaryInterceptor(sayWhy)},
+		DialKeepAliveTime:    keepAlive,
+		DialKeepAliveTimeout: keepAliveTimeout,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("store %s: %w", url, err)
 	}
 	return &Store{
-		name:   url,
-		prefix: t.prefix,
-		client: client,
-		leases: pb.NewLeaseClient(client.ActiveConnection()),
-		asked:  make(chan struct{}, 1),
+		name:      url,
+		prefix:    t.prefix,
+		endpoints: t.endpoints,
+		client:    client,
+		leases:    pb.NewLeaseClient(client.ActiveConnection()),
+		asked:     make(chan struct{}, 1),
 	}, nil
 }
 
@@ -74,6 +87,24 @@ func sayWhy(ctx context.Context, method string, request, reply any, conn *grpc.C
 // Close ends the connections.
 func (s *Store) Close() error { return s.client.Close() }
 
+// inUse is the member that is asked now: one at a time. All would do, and the client could ask them in turn, but of three of
+// which one hangs every third question would hang.
+func (s *Store) inUse() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.member
+}
+
+// giveUp has the next member asked, unless one is already.
+func (s *Store) giveUp(member int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.member == member && len(s.endpoints) > 1 {
+		s.member = (member + 1) % len(s.endpoints)
+		s.client.SetEndpoints(s.endpoints[s.member])
+	}
+}
+
 // String implements directory.Shared.
 func (s *Store) String() string { return s.name }
 
@@ -83,7 +114,7 @@ func (s *Store) Read(ctx context.Context, each func(directory.SharedEntry) error
 	var revision int64
 	for from := s.prefix; ; {
 		var r *clientv3.GetResponse
-		err := s.try(ctx, func(ctx context.Context) (err error) {
+		err := s.try(ctx, attempt, func(ctx context.Context) (err error) {
 			r, err = s.client.Get(ctx, from, clientv3.WithRange(end), clientv3.WithLimit(pageLen), clientv3.WithRev(revision))
 			return err
 		})
@@ -115,7 +146,7 @@ func (s *Store) entry(kv *mvccpb.KeyValue) directory.SharedEntry {
 // Revision implements directory.Shared.
 func (s *Store) Revision(ctx context.Context) (uint64, error) {
 	var revision uint64
-	err := s.try(ctx, func(ctx context.Context) error {
+	err := s.try(ctx, attempt, func(ctx context.Context) error {
 		r, err := s.client.Get(ctx, s.prefix, clientv3.WithCountOnly())
 		if err == nil {
 			revision = uint64(r.Header.Revision)
@@ -125,6 +156,12 @@ func (s *Store) Revision(ctx context.Context) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
+	s.want(revision)
+	return revision, nil
+}
+
+// want notes that somebody waits until the watch has told a revision.
+func (s *Store) want(revision uint64) {
 	s.mu.Lock()
 	s.wanted = max(s.wanted, revision)
 	s.mu.Unlock()
@@ -132,19 +169,21 @@ func (s *Store) Revision(ctx context.Context) (uint64, error) {
 	case s.asked <- struct{}{}:
 	default:
 	}
-	return revision, nil
 }
 
-// try does something that may be done twice, until it is done or ctx ends; then the error is the last that says more than that.
-func (s *Store) try(ctx context.Context, do func(context.Context) error) error {
+// try does something that may be done twice, until it is done or ctx ends: then the error is the last one that says more
+// than that. No attempt takes longer than the limit.
+func (s *Store) try(ctx context.Context, limit time.Duration, do func(context.Context) error) error {
 	var cause error
 	for {
-		one, cancel := context.WithTimeout(clientv3.WithRequireLeader(ctx), attempt)
+		member := s.inUse()
+		one, cancel := context.WithTimeout(clientv3.WithRequireLeader(ctx), limit)
 		err := do(one)
 		cancel()
 		if err == nil {
 			return nil
 		}
+		s.giveUp(member)
 		if cause == nil || !errors.Is(err, context.DeadlineExceeded) {
 			cause = err
 		}
@@ -178,22 +217,25 @@ func (s *Store) Commit(ctx context.Context, t directory.SharedTransaction) (uint
 			changes[i] = clientv3.OpDelete(s.prefix + c.Key)
 		}
 	}
-	ctx, cancel := context.WithTimeout(clientv3.WithRequireLeader(ctx), 2*attempt) // it is a write, and may take longer
+	ctx, cancel := context.WithTimeout(clientv3.WithRequireLeader(ctx), writeAttempt)
 	defer cancel()
+	member := s.inUse()
 	r, err := s.client.Txn(ctx).If(conditions...).Then(changes...).Commit()
 	switch {
 	case errors.Is(err, rpctypes.ErrLeaseNotFound):
 		return 0, false, directory.ErrLeaseOver
 	case err != nil:
+		s.giveUp(member)
 		return 0, false, err
 	}
+	s.want(uint64(r.Header.Revision))
 	return uint64(r.Header.Revision), r.Succeeded, nil
 }
 
 // Grant implements directory.Shared. A lease that is granted without an answer ends by itself.
 func (s *Store) Grant(ctx context.Context, atLeast time.Duration) (lease int64, err error) {
 	seconds := int64((atLeast + time.Second - 1) / time.Second)
-	err = s.try(ctx, func(ctx context.Context) error {
+	err = s.try(ctx, writeAttempt, func(ctx context.Context) error {
 		r, err := s.client.Grant(ctx, seconds)
 		if err == nil {
 			lease = int64(r.ID)
@@ -208,7 +250,7 @@ func (s *Store) Renew(ctx context.Context, leases []int64) (over []int64, err er
 	if len(leases) == 0 {
 		return nil, nil
 	}
-	err = s.try(ctx, func(ctx context.Context) error {
+	err = s.try(ctx, attempt, func(ctx context.Context) error {
 		over, err = s.renew(ctx, leases)
 		return err
 	})
@@ -247,7 +289,7 @@ func (s *Store) renew(ctx context.Context, leases []int64) (over []int64, err er
 
 // Revoke implements directory.Shared.
 func (s *Store) Revoke(ctx context.Context, lease int64) error {
-	return s.try(ctx, func(ctx context.Context) error {
+	return s.try(ctx, writeAttempt, func(ctx context.Context) error {
 		_, err := s.client.Revoke(ctx, clientv3.LeaseID(lease))
 		if errors.Is(err, rpctypes.ErrLeaseNotFound) {
 			return nil

@@ -3,10 +3,12 @@ package etcddir
 import (
 	"context"
 	"errors"
+	"strconv"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc/metadata"
 
 	"github.com/zfab/zfab/fabric/directory"
 )
@@ -16,17 +18,43 @@ const (
 	// progressAgain how long the answer to that, before it is asked for once more.
 	progressAfter = 10 * time.Millisecond
 	progressAgain = 100 * time.Millisecond
+	// hangs is how long a watch may say nothing although it is late: then its member hangs or is cut off, and the next
+	// watch begins at another one.
+	hangs = 700 * time.Millisecond
 )
 
-var errWatchEnded = errors.New("the watch has ended")
+// watchNumber is a header that makes every watch one of its own for etcd's client, which would have a later one share the
+// stream of an earlier one, and its member.
+const watchNumber = "zfab-watch"
+
+var (
+	errWatchEnded = errors.New("the watch has ended")
+	errWatchHangs = errors.New("the watch says nothing")
+)
 
 // Watch implements directory.Shared. One at a time.
 func (s *Store) Watch(ctx context.Context, after uint64, told func(directory.SharedUpdate)) error {
-	ctx, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx))
+	member := s.inUse()
+	err := s.watch(ctx, after, told)
+	if ctx.Err() == nil && !errors.Is(err, directory.ErrCompacted) {
+		s.giveUp(member)
+	}
+	return err
+}
+
+func (s *Store) watch(ctx context.Context, after uint64, told func(directory.SharedUpdate)) error {
+	s.watches++
+	ctx = metadata.AppendToOutgoingContext(clientv3.WithRequireLeader(ctx), watchNumber, strconv.FormatUint(s.watches, 10))
+	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	begins := time.AfterFunc(hangs, cancel) // the client waits for the member's word that the watch has begun
 	events := s.client.Watch(ctx, s.prefix, clientv3.WithPrefix(), clientv3.WithRev(int64(after)+1))
+	if !begins.Stop() {
+		return errWatchHangs
+	}
 	timer := time.NewTimer(0) // it begins with a look at what is wanted
 	defer timer.Stop()
+	heard := time.Now() // when it said something, or was not late
 	for {
 		select {
 		case r, ok := <-events:
@@ -40,6 +68,7 @@ func (s *Store) Watch(ctx context.Context, after uint64, told func(directory.Sha
 			case !ok:
 				return errWatchEnded
 			}
+			heard = time.Now()
 			for _, u := range s.updates(r) {
 				told(u)
 				after = u.Revision
@@ -47,9 +76,16 @@ func (s *Store) Watch(ctx context.Context, after uint64, told func(directory.Sha
 		case <-s.asked:
 			if s.late(after) {
 				timer.Reset(progressAfter)
+			} else {
+				heard = time.Now()
 			}
 		case <-timer.C:
-			if s.late(after) {
+			switch {
+			case !s.late(after):
+				heard = time.Now()
+			case time.Since(heard) > hangs:
+				return errWatchHangs
+			default:
 				s.askProgress(ctx)
 				timer.Reset(progressAgain)
 			}
