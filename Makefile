@@ -14,7 +14,7 @@ STATICCHECK ?= honnef.co/go/tools/cmd/staticcheck@v0.8.2
 SOAK        ?= cuts blackhole delay-rate cut-per-second cuts-campaign kill-campaign pause-campaign
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build image test race integration bench bench-peers soak fuzz sim sim-bugs explore lint check clean
+.PHONY: help demo build image test race integration bench bench-peers bench-directory soak etcd-soak fuzz sim sim-bugs explore lint check clean
 
 help:
 	@echo 'Targets:'
@@ -46,10 +46,17 @@ bench: ## benchmarks of the packages, with allocations
 bench-peers: build ## throughput and round trip beside libzmq, NATS, yamux and others (about 3 minutes)
 	cd integration && $(GO) run ./peers
 
+bench-directory: ## a directory with 100,000 registrations, and with 1,000 nodes that renew (about 4 minutes)
+	cd integration && $(GO) test -count 1 -timeout 20m -v -run 'TestRegistrations|TestRenewing' ./etcd \
+		-registrations 100000 -renewing 1000 -renewfor 45s
+
 soak: build ## faults in real processes: 3,000 cuts, 100 kills, 100 pauses, black holes (about 10 minutes)
 	@set -e; for run in $(SOAK); do \
 		bin/zfab run --runner process --timeout 6m testdata/topologies/$$run.yaml; \
 	done
+
+etcd-soak: ## 20 leaders of an etcd cluster and 50 directories killed under a running exchange (about 2 minutes)
+	cd integration && ZFAB_ETCD_SOAK=1 $(GO) test -count 1 -timeout 20m -v -run TestDirectoriesAndLeadersDie ./etcd
 
 fuzz: ## every fuzz target for FUZZTIME
 	@set -e; for pkg in $$($(GO) list $(PKGS)); do \

@@ -80,12 +80,14 @@ var (
 const directoryPackage = "fabric/directory"
 
 var directoryCore = []string{"table.go", "lease.go", "holder.go", "channel.go", "feed.go", "view.go", "names.go",
-	"choose.go", "pool.go", "look.go"}
+	"choose.go", "pool.go", "look.go", "replica.go", "replicaplan.go"}
 
 // onlyImporter names the one package that may import a library.
 var onlyImporter = map[string]string{
 	"github.com/go-zeromq/zmq4": "fabric/internal/transport",
 	"go.etcd.io/bbolt":          "cmd/zfab/internal/datadir",
+	"go.etcd.io/etcd":           "cmd/zfab/internal/etcddir",
+	"google.golang.org/grpc":    "cmd/zfab/internal/etcddir",
 }
 
 // modules are all modules that programs which use fabric or patterns are

@@ -176,10 +176,15 @@ func (c *clientConn) call(ctx context.Context, q *request) (*reply, error) {
 	}
 }
 
-// result is what the directory said. One that is closing answers nothing useful any more: its connection is lost.
+// result is what the directory said. One that is closing, or cannot reach the store that it shares, answers nothing
+// useful any more: its connection is lost, and another directory may know more.
 func (k *call) result(r *reply) error {
-	if r.Error == codeClosed {
+	switch r.Error {
+	case codeClosed:
 		k.conn.fail(errors.New("the directory is closing"))
+		return errLost
+	case codeUnavailable:
+		k.conn.fail(errors.New(r.Text))
 		return errLost
 	}
 	return r.err(k.asked)

@@ -101,6 +101,9 @@ func TestService(t *testing.T) {
 		"client over tcp": func(t *testing.T) Service {
 			return mustDial(t, mustServe(t, NewRegistry(), "tcp://127.0.0.1:0").Addr(), testOptions())
 		},
+		"client of a table that is shared": func(t *testing.T) Service {
+			return mustDial(t, mustServe(t, mustShare(t, newMemoryShared()), memAddr()).Addr(), testOptions())
+		},
 	}
 	for name, service := range services {
 		t.Run(name, func(t *testing.T) { testService(t, service(t)) })

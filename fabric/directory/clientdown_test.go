@@ -268,3 +268,55 @@ func TestContextEndsBeforeTheDirectoryIsBack(t *testing.T) {
 		t.Errorf("a look-up: %v", err)
 	}
 }
+
+// A directory that comes back with nothing knows everybody again within a third of a lease, however long it was away and
+// whatever the lease.
+func TestNodesRegisterAgainWithinAThirdOfALease(t *testing.T) {
+	for _, lease := range []time.Duration{DefaultLease, time.Second} {
+		synctest.Test(t, func(t *testing.T) {
+			ctx, addr := t.Context(), memAddr()
+			start := func() (*Registry, *Server) {
+				r, err := OpenRegistry(RegistryConfig{Lease: lease, WarmUp: true})
+				if err != nil {
+					t.Fatal(err)
+				}
+				return r, mustServe(t, r, addr)
+			}
+			_, s := start()
+			const clients = 20
+			for i := range clients {
+				c, err := Dial(ctx, addr, Options{Logger: quiet})
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer c.Close()
+				name := fmt.Sprint("n", i)
+				incarnation, err := c.Join(ctx, NodeInfo{Name: name})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := c.Add(ctx, incarnation, consumer("c", name, 0)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for _, away := range []time.Duration{0, 100 * time.Millisecond, time.Minute} {
+				s.Close()
+				time.Sleep(away)
+				r, again := start()
+				s = again
+				time.Sleep(lease / 3)
+				if list, err := r.Members(ctx, "c"); err != nil || len(list) != clients {
+					t.Errorf("a third of %v after %v: %d members, %v", lease, away, len(list), err)
+				}
+				if _, err := r.Node(ctx, "nobody"); !errors.Is(err, ErrWarming) { // until the lease is over
+					t.Errorf("somebody who is not there: %v", err)
+				}
+				time.Sleep(lease - lease/3)
+				if _, err := r.Node(ctx, "nobody"); !errors.Is(err, ErrUnknownNode) {
+					t.Errorf("a lease later: %v", err)
+				}
+			}
+			s.Close()
+		})
+	}
+}

@@ -13,6 +13,18 @@
 // cut off is gone after 15 seconds at the latest, whatever its connections look like. What this process registers needs
 // no renewal, as it cannot outlive its Registry.
 //
+// # Several directories
+//
+// A table is kept over restarts by a Store, or shared by several directories with a Shared store, of which any may die.
+// The store decides, by transactions under the condition that all is as it was looked at: so incarnations of a name only
+// grow, through whichever directory it is claimed, and no name is given twice. A directory answers once its replica has
+// all that was decided before it was asked. Leases are the store's: whoever is connected to whichever directory renews
+// the same one, and all directories see it end. What the directories count as revisions is the store's, so that a watch
+// goes on at another directory; what one cannot tell change by change is told as a snapshot.
+//
+// While the store does not answer, a directory refuses what it is asked, at once, and its clients ask the next one or
+// answer from memory, marked stale. Watches stay, and links never knew.
+//
 // # Reading the source
 //
 // table.go is what a directory knows, look.go what it tells of that, lease.go how registrations end. channel.go keeps
@@ -21,6 +33,10 @@
 // by a policy, pool.go keeps what a channel has to choose from. None of these knows a clock, a lock or a socket:
 // registry.go has the lock and tells the time. saved.go is what a table looks like in a Store, store.go how changes get
 // there.
+//
+// Several directories can have one table: shared.go is the store that they share, sharedkeys.go what a table looks like
+// there, replica.go a table that follows it, replicaplan.go the transactions by which it is changed, without clock or
+// lock either; sharing.go keeps the replica and tells a change's way, shareddeeds.go is what clients have done.
 //
 // protocol.go is requests and replies, codec.go and wireerrors.go their bytes. server.go accepts, session.go serves one
 // connection, serve.go answers one request, served.go is what they do with a Registry. client.go is the Client,

@@ -17,8 +17,11 @@ func (t *table) look(name string) (Entry, error) {
 
 func (t *table) entry(n *node) Entry {
 	e := Entry{Node: n.info, Load: n.load, Orphan: !n.live()}
-	if n.leased {
+	switch {
+	case n.leased:
 		e.Lease = n.deadline - t.now
+	case n.shared != nil:
+		e.Lease = max(0, n.shared.deadline-t.now)
 	}
 	return e
 }

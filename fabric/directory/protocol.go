@@ -58,6 +58,7 @@ const (
 	codeLive        = "live"
 	codeLimit       = "limit"
 	codeWatch       = "no_watch"
+	codeUnavailable = "unavailable"
 	codeClosed      = "closed"
 )
 

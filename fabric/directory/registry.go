@@ -3,6 +3,7 @@ package directory
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -25,6 +26,13 @@ type RegistryConfig struct {
 	// which they register again, a name that is not known is then answered with *WarmingError rather than
 	// *UnknownNodeError. Default: a registry that is empty knows that there are no nodes.
 	WarmUp bool
+	// Shared has the registry be one of several with the same table, any of which may die. Nodes register through its
+	// Server: the Registry's own Join, Leave, Add, Remove and Report are refused. The lease is that of whoever begins the
+	// store, and another one is refused. Whoever made it closes it, after the registry. Default: the table is this
+	// registry's alone.
+	Shared Shared
+	// Logger takes a line when a Shared store cannot be reached, and when it can again. Default: slog.Default().
+	Logger *slog.Logger
 	// Store keeps the table over restarts; the registry then begins with what it has, and every change waits until the
 	// store has it, too. Whoever made it closes it, after the registry. With a table in it there is nothing to warm up.
 	// Default: nothing is kept.
@@ -34,12 +42,16 @@ type RegistryConfig struct {
 // Registry is a directory's table, for this process and, through Serve, for others. It starts no goroutine; every call
 // is short and none waits, but for a Store if there is one. Make one with NewRegistry or OpenRegistry.
 //
+// With a Shared store the table is a replica of what the store has, which a few goroutines keep until Close. Changes wait
+// for the store and look-ups for its word that nothing was changed since; *UnavailableError if it does not answer.
+//
 // What this process joins stays until it leaves: the registration ends with the process, so there is nothing to renew.
 // What a client joins has a lease, and leases run while a Server is there.
 type Registry struct {
 	// immutable
 	clock   func() time.Duration // monotonic
 	journal *journal             // nil: nothing is kept
+	sharing *sharing             // nil: the table is this registry's alone
 	done    chan struct{}        // closed with the registry
 
 	mu     sync.Mutex
@@ -59,8 +71,9 @@ func NewRegistry() *Registry {
 	return r
 }
 
-// OpenRegistry returns a registry with a configuration. The error matches ErrInvalid or ErrStore.
+// OpenRegistry returns a registry with a configuration. The error matches ErrInvalid, ErrStore or ErrUnavailable.
 func OpenRegistry(cfg RegistryConfig) (*Registry, error) {
+	given := cfg.Lease
 	if cfg.Lease == 0 {
 		cfg.Lease = DefaultLease
 	}
@@ -70,6 +83,15 @@ func OpenRegistry(cfg RegistryConfig) (*Registry, error) {
 	t := newTable(rand.Uint64()>>1|1, uint64(time.Now().UnixMilli()), cfg.Lease)
 	begun := time.Now()
 	r := newRegistry(t, func() time.Duration { return time.Since(begun) })
+	if cfg.Shared != nil {
+		if cfg.Store != nil {
+			return nil, invalid("a table is either kept in a Store or in a Shared one")
+		}
+		if err := r.share(cfg, given); err != nil {
+			return nil, err
+		}
+		return r, nil
+	}
 	known, err := r.keep(cfg.Store)
 	if err != nil {
 		return nil, err
@@ -109,31 +131,52 @@ func (r *Registry) Join(ctx context.Context, info NodeInfo) (uint64, error) {
 	if err := ctx.Err(); err != nil {
 		return 0, err
 	}
+	if r.sharing != nil {
+		return 0, errNotHere
+	}
 	return r.join(r.table.here, info)
 }
 
+// errNotHere: nobody would renew the lease of what is registered without a Client.
+var errNotHere = invalid("a directory that shares its table takes registrations through its Server only")
+
 // Leave implements Service.
 func (r *Registry) Leave(ctx context.Context, node string, incarnation uint64) error {
+	if r.sharing != nil {
+		return errNotHere
+	}
 	return r.change(ctx, func(t *table) error { return t.leave(t.here, node, incarnation) })
 }
 
 // Evict implements Service.
 func (r *Registry) Evict(ctx context.Context, node string, incarnation uint64, force bool) error {
+	if r.sharing != nil {
+		return r.sharing.evict(ctx, node, incarnation, force)
+	}
 	return r.change(ctx, func(t *table) error { return t.evict(node, incarnation, force) })
 }
 
 // Add implements Service.
 func (r *Registry) Add(ctx context.Context, incarnation uint64, members ...Member) error {
+	if r.sharing != nil {
+		return errNotHere
+	}
 	return r.change(ctx, func(t *table) error { return t.add(t.here, incarnation, members) })
 }
 
 // Remove implements Service.
 func (r *Registry) Remove(ctx context.Context, incarnation uint64, members ...Member) error {
+	if r.sharing != nil {
+		return errNotHere
+	}
 	return r.change(ctx, func(t *table) error { return t.remove(t.here, incarnation, members) })
 }
 
 // Report implements Service; it holds at once.
 func (r *Registry) Report(ctx context.Context, node string, incarnation uint64, load uint32) error {
+	if r.sharing != nil {
+		return errNotHere
+	}
 	return r.read(ctx, func(t *table) error { return t.report(t.here, node, incarnation, load) })
 }
 
@@ -237,7 +280,7 @@ func (r *Registry) Watch(ctx context.Context, channel string) (Watcher, error) {
 func (r *Registry) WatchNodes(ctx context.Context) (Watcher, error) { return r.watch(ctx, "") }
 
 func (r *Registry) watch(ctx context.Context, channel string) (Watcher, error) {
-	if err := ctx.Err(); err != nil {
+	if err := r.fresh(ctx); err != nil {
 		return nil, err
 	}
 	return newWatcher(r, channel)
@@ -251,10 +294,13 @@ func (r *Registry) Status(ctx context.Context) (Status, error) {
 // Close implements Service: it ends all watchers and refuses all later calls.
 func (r *Registry) Close() error {
 	r.end(nil)
+	if r.sharing != nil {
+		r.sharing.close()
+	}
 	return nil
 }
 
-// Done is closed when the registry is: by Close, or because its store failed.
+// Done is closed when the registry is: by Close, or because its store failed or has what no Registry saved.
 func (r *Registry) Done() <-chan struct{} { return r.done }
 
 // Err tells why the registry is closed: *StoreError if its store failed, nil otherwise.
@@ -262,6 +308,14 @@ func (r *Registry) Err() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.err
+}
+
+// ended is why a call under way ends.
+func (r *Registry) ended() error {
+	if err := r.Err(); err != nil {
+		return err
+	}
+	return ErrClosed
 }
 
 func (r *Registry) end(err error) {
@@ -296,10 +350,21 @@ func (r *Registry) await(ctx context.Context, ticket uint64) error {
 	return err
 }
 
-// read does something that changes nothing but whose turn it is.
+// read does something that changes nothing but whose turn it is, with a table that has all that was decided before.
 func (r *Registry) read(ctx context.Context, do func(*table) error) error {
+	if err := r.fresh(ctx); err != nil {
+		return err
+	}
 	_, err := r.locked(ctx, do)
 	return err
+}
+
+// fresh waits until the table has all that was decided before: at once, if it is this registry's alone.
+func (r *Registry) fresh(ctx context.Context) error {
+	if err := ctx.Err(); err != nil || r.sharing == nil {
+		return err
+	}
+	return r.sharing.fresh(ctx)
 }
 
 // locked does something with the table, at the present time. The ticket stands for all that was changed so far: also

@@ -140,6 +140,9 @@ func page[T any](s *session, q *request, later bool, list func() ([]T, error), b
 
 // watch begins a watch, of a channel or of the nodes, under the number that the client chose.
 func (s *session) watch(q *request, channel string, envelope [][]byte) error {
+	if err := s.server.registry.fresh(s.server.ctx); err != nil {
+		return err
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.watches[q.Watch] != nil {

@@ -10,6 +10,10 @@ import (
 // attach makes a holder live over a connection; lasting says that it will be known by its id to this directory's next
 // life.
 func (r *Registry) attach(id string, lasting bool) (h *holder, connection uint64) {
+	if r.sharing != nil {
+		h = r.sharing.attach(id, lasting)
+		return h, h.connection
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	h = r.table.attach(id, lasting)
@@ -17,12 +21,19 @@ func (r *Registry) attach(id string, lasting bool) (h *holder, connection uint64
 }
 
 func (r *Registry) detach(h *holder, connection uint64) {
+	if r.sharing != nil {
+		r.sharing.detach(connection)
+		return
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.table.detach(h, connection)
 }
 
 func (r *Registry) join(h *holder, info NodeInfo) (incarnation uint64, err error) {
+	if r.sharing != nil {
+		return r.sharing.join(context.Background(), h, info)
+	}
 	err = r.change(context.Background(), func(t *table) error {
 		incarnation, err = t.join(h, info)
 		return err
@@ -31,18 +42,30 @@ func (r *Registry) join(h *holder, info NodeInfo) (incarnation uint64, err error
 }
 
 func (r *Registry) leave(h *holder, name string, incarnation uint64) error {
+	if r.sharing != nil {
+		return r.sharing.leave(context.Background(), h, name, incarnation)
+	}
 	return r.change(context.Background(), func(t *table) error { return t.leave(h, name, incarnation) })
 }
 
 func (r *Registry) add(h *holder, incarnation uint64, members []Member) error {
+	if r.sharing != nil {
+		return r.sharing.add(context.Background(), h, incarnation, members)
+	}
 	return r.change(context.Background(), func(t *table) error { return t.add(h, incarnation, members) })
 }
 
 func (r *Registry) remove(h *holder, incarnation uint64, members []Member) error {
+	if r.sharing != nil {
+		return r.sharing.remove(context.Background(), h, incarnation, members)
+	}
 	return r.change(context.Background(), func(t *table) error { return t.remove(h, incarnation, members) })
 }
 
 func (r *Registry) renew(h *holder, list []renewal) (unknown []string, err error) {
+	if r.sharing != nil {
+		return r.sharing.renew(context.Background(), h, list)
+	}
 	err = r.read(context.Background(), func(t *table) error {
 		unknown = t.renew(h, list)
 		return nil
@@ -51,6 +74,10 @@ func (r *Registry) renew(h *holder, list []renewal) (unknown []string, err error
 }
 
 func (r *Registry) restate(h *holder) error {
+	if r.sharing != nil {
+		r.sharing.restate(h)
+		return nil
+	}
 	return r.read(context.Background(), func(t *table) error {
 		t.restate(h)
 		return nil
@@ -58,15 +85,19 @@ func (r *Registry) restate(h *holder) error {
 }
 
 func (r *Registry) settle(h *holder) error {
+	if r.sharing != nil {
+		return r.sharing.settle(context.Background(), h)
+	}
 	return r.change(context.Background(), func(t *table) error {
 		t.settle(h)
 		return nil
 	})
 }
 
-// open starts a feed of a channel, or of the nodes if it has no name.
+// open starts a feed of a channel, or of the nodes if it has no name. Call fresh before: else a position that another
+// directory gave might be one that this table has not reached.
 func (r *Registry) open(name string, epoch, revision uint64, wake func()) (f *feed, err error) {
-	err = r.read(context.Background(), func(t *table) error {
+	_, err = r.locked(context.Background(), func(t *table) error {
 		f = t.open(t.named(name), epoch, revision, wake)
 		return nil
 	})
@@ -75,7 +106,7 @@ func (r *Registry) open(name string, epoch, revision uint64, wake func()) (f *fe
 
 func (r *Registry) take(f *feed, dst []Event, limit int) (b batch, err error) {
 	b.events = dst
-	err = r.read(context.Background(), func(*table) error {
+	_, err = r.locked(context.Background(), func(*table) error {
 		if f.released {
 			return ErrClosed
 		}

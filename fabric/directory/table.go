@@ -63,6 +63,8 @@ type node struct {
 	round      uint64 // the holder's round in which it was
 	members    map[Member]*registration
 
+	shared *sharedNode // instead of all of the holder's, where the table is a replica
+
 	// of the list of leases
 	leased         bool
 	deadline       time.Duration
@@ -84,6 +86,8 @@ type holder struct {
 	restating  bool   // between restate and settle
 	round      uint64 // its latest restatement's number
 	nodes      map[*node]struct{}
+
+	stated map[string]map[Member]struct{} // the session's, where the table is a replica: what it has stated so far
 }
 
 func newTable(epoch, last uint64, lease time.Duration) *table {
@@ -107,31 +111,16 @@ func (t *table) join(h *holder, info NodeInfo) (uint64, error) {
 	if err := checkInfo(info); err != nil {
 		return 0, err
 	}
-	old, tomb := t.nodes[info.Name], t.tombs.get(info.Name)
-	known, over := tomb.incarnation, tomb.left
+	old := t.nodes[info.Name]
+	incarnation, resumed, err := t.claim(old, t.tombs.get(info.Name), info)
 	switch {
-	case old != nil:
-		known, over = old.info.Incarnation, false
-	case known == 0:
-		known, over = t.floor, true // for all that is known, the name's last one
-	}
-	switch {
-	case old != nil && info == old.info: // the same life again: its holder reconnected
+	case err != nil:
+		return 0, err
+	case resumed:
 		t.move(old, h)
-		return info.Incarnation, nil
-	case info.Incarnation != 0 && (info.Incarnation < known || info.Incarnation == known && over):
-		return 0, &StaleError{Node: info.Name, Incarnation: info.Incarnation, Current: known}
-	case old != nil && (old.live() || info.Incarnation == known):
-		return 0, &NameTakenError{Name: info.Name, Endpoint: old.info.Endpoint}
-	case old == nil && len(t.nodes) >= maxNodes:
-		return 0, &LimitError{What: "nodes", Max: maxNodes}
-	case info.Incarnation == 0:
-		if max(known, t.last) >= MaxIncarnation {
-			return 0, &LimitError{What: "incarnations of " + info.Name, Max: MaxIncarnation}
-		}
-		t.last++
-		info.Incarnation = max(t.last, known+1)
+		return incarnation, nil
 	}
+	info.Incarnation = incarnation
 	if old != nil {
 		t.drop(old, true)
 	}
@@ -141,6 +130,34 @@ func (t *table) join(h *holder, info NodeInfo) (uint64, error) {
 	t.move(n, h)
 	t.enroll(n)
 	return info.Incarnation, nil
+}
+
+// claim decides who gets a name, of which old is the node, if there is one, and gone what is remembered of it otherwise:
+// the registration that is there resumes, or a new one begins, with that incarnation.
+func (t *table) claim(old *node, gone tomb, info NodeInfo) (incarnation uint64, resumed bool, err error) {
+	known, over := gone.incarnation, gone.left
+	switch {
+	case old != nil:
+		known, over = old.info.Incarnation, false
+	case known == 0:
+		known, over = t.floor, true // for all that is known, the name's last one
+	}
+	switch {
+	case old != nil && info == old.info: // the same life again: its holder reconnected
+		return info.Incarnation, true, nil
+	case info.Incarnation != 0 && (info.Incarnation < known || info.Incarnation == known && over):
+		return 0, false, &StaleError{Node: info.Name, Incarnation: info.Incarnation, Current: known}
+	case old != nil && (old.live() || info.Incarnation == known):
+		return 0, false, &NameTakenError{Name: info.Name, Endpoint: old.info.Endpoint}
+	case old == nil && len(t.nodes) >= maxNodes:
+		return 0, false, &LimitError{What: "nodes", Max: maxNodes}
+	case info.Incarnation != 0:
+		return info.Incarnation, false, nil
+	case max(known, t.last) >= MaxIncarnation:
+		return 0, false, &LimitError{What: "incarnations of " + info.Name, Max: MaxIncarnation}
+	}
+	t.last++
+	return max(t.last, known+1), false, nil
 }
 
 // move makes h the node's holder, and its lease begin anew.
@@ -173,7 +190,12 @@ func (h *holder) lastingID() string {
 }
 
 // live reports whether the connection over which the node was joined is there still.
-func (n *node) live() bool { return n.holder.live && n.connection == n.holder.connection }
+func (n *node) live() bool {
+	if n.shared != nil {
+		return n.shared.live()
+	}
+	return n.holder.live && n.connection == n.holder.connection
+}
 
 func (t *table) leave(h *holder, name string, incarnation uint64) error {
 	if err := CheckName("node", name); err != nil {
@@ -189,20 +211,29 @@ func (t *table) leave(h *holder, name string, incarnation uint64) error {
 
 // evict is leave by somebody else: of an orphan, or, with force, of any node. Incarnation 0 is any.
 func (t *table) evict(name string, incarnation uint64, force bool) error {
-	if err := CheckName("node", name); err != nil {
+	n, err := t.evictable(name, incarnation, force)
+	if err != nil {
 		return err
+	}
+	t.drop(n, true)
+	return nil
+}
+
+// evictable finds a node to evict.
+func (t *table) evictable(name string, incarnation uint64, force bool) (*node, error) {
+	if err := CheckName("node", name); err != nil {
+		return nil, err
 	}
 	n := t.nodes[name]
 	switch {
 	case n == nil:
-		return t.unknown(name)
+		return nil, t.unknown(name)
 	case incarnation != 0 && n.info.Incarnation != incarnation:
-		return &StaleError{Node: name, Incarnation: incarnation, Current: n.info.Incarnation}
+		return nil, &StaleError{Node: name, Incarnation: incarnation, Current: n.info.Incarnation}
 	case n.live() && !force:
-		return &LiveError{Name: name, Endpoint: n.info.Endpoint}
+		return nil, &LiveError{Name: name, Endpoint: n.info.Endpoint}
 	}
-	t.drop(n, true)
-	return nil
+	return n, nil
 }
 
 // held finds a node to change: nil when there is none of that name, an error when it is not h's to change.
@@ -289,20 +320,26 @@ func (t *table) add(h *holder, incarnation uint64, members []Member) error {
 			old.round = h.round
 			continue
 		}
-		c := t.channel(m.Channel)
-		m.Channel, m.Node = c.name, n.info.Name // one copy of each name, whatever the request's bytes were
-		entry := &registration{node: n, round: h.round}
-		n.members[m], c.members[m] = entry, entry
-		t.members++
-		t.revision++
-		t.note(change{kind: memberKind, member: m})
-		c.record(Event{Revision: t.revision, Kind: Added, Member: m, Node: n.info})
+		c := t.enter(n, m, h.round)
 		touched[c] = struct{}{}
 	}
 	for c := range touched {
 		c.announce()
 	}
 	return nil
+}
+
+// enter puts a member in that is new, and returns its channel, for the caller to announce.
+func (t *table) enter(n *node, m Member, round uint64) *channel {
+	c := t.channel(m.Channel)
+	m.Channel, m.Node = c.name, n.info.Name // one copy of each name, whatever the request's bytes were
+	entry := &registration{node: n, round: round}
+	n.members[m], c.members[m] = entry, entry
+	t.members++
+	t.revision++
+	t.note(change{kind: memberKind, member: m})
+	c.record(Event{Revision: t.revision, Kind: Added, Member: m, Node: n.info})
+	return c
 }
 
 // admits reports whether the bounds allow the members that are new.

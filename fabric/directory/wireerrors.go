@@ -44,6 +44,8 @@ func errorReply(id uint64, err error) *reply {
 		r.Error, r.What, r.Max = codeLimit, limit.What, limit.Max
 	case errors.Is(err, ErrInvalid):
 		r.Error = codeInvalid
+	case errors.Is(err, ErrUnavailable):
+		r.Error = codeUnavailable
 	case errors.Is(err, errMalformed):
 		r.Error = codeMalformed
 	case errors.Is(err, errNoWatch):
