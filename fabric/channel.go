@@ -176,8 +176,8 @@ func (ch *channel) added(e directory.Event) {
 	}
 }
 
-// removed takes a member out. Its streams end by themselves: with the records
-// that say so, or with the link.
+// removed takes a member out: no Send chooses it any more. Its streams end by
+// themselves: with the records that say so, or with the link.
 func (ch *channel) removed(e directory.Event) {
 	addr := Address{e.Member.Node, e.Member.Index}
 	ch.mu.Lock()
@@ -207,9 +207,13 @@ func (ch *channel) removed(e directory.Event) {
 	if t == nil || t.stream == nil {
 		return
 	}
-	if ch.node.gone(addr.Node) {
+	switch {
+	case ch.node.gone(addr.Node):
 		t.stream.GiveUp()
-	} else {
+	case e.Expired && t.stream.Used():
+		// Its node is away, and the directory with it or not: who has the target waits
+		// for it to come back within the resume window.
+	default:
 		t.stream.Delist()
 	}
 }
@@ -225,6 +229,7 @@ func (ch *channel) reach(t *target) {
 	}
 	t.stream = l.Stream(ch.name, t.addr.Index, ch.mark)
 	t.stream.Relist()
+	delete(ch.leaving, t.stream) // its consumer was away, and is back
 }
 
 // change makes the next Send look anew, and wakes those that wait for

@@ -16,8 +16,8 @@ func (c *command) dirWatchCommand() *cli.Command {
 		Usage:     "tell which nodes, or members of a channel, are there, come and go",
 		ArgsUsage: "[CHANNEL]",
 		Description: "A line for each that is there, one that says `synced`, and a line for each that comes or goes,\n" +
-			"until it is interrupted. It lasts while the directory is restarted. With --format json each line\n" +
-			"is an object.",
+			"until it is interrupted. One that goes because nobody has renewed its lease has `expired`. It lasts\n" +
+			"while the directory is restarted. With --format json each line is an object.",
 		Flags:  []cli.Flag{&cli.BoolFlag{Name: "once", Usage: "end when all that are there have been told"}},
 		Action: c.dirWatch,
 	})
@@ -27,6 +27,7 @@ func (c *command) dirWatchCommand() *cli.Command {
 type dirEvent struct {
 	Event       string     `json:"event"`
 	Revision    uint64     `json:"revision"`
+	Expired     bool       `json:"expired,omitempty"` // of removed: nobody has renewed the lease
 	Member      *dirMember `json:"member,omitempty"`
 	WarmingSecs float64    `json:"warming_seconds,omitempty"`
 }
@@ -75,21 +76,25 @@ func (c *command) writeEvents(ctx *cli.Context, w directory.Watcher) error {
 
 func (c *command) writeEvent(ctx *cli.Context, e directory.Event) error {
 	if ctx.String("format") == formatJSON {
-		line := dirEvent{Event: e.Kind.String(), Revision: e.Revision, WarmingSecs: e.Warming.Seconds()}
+		line := dirEvent{Event: e.Kind.String(), Revision: e.Revision, Expired: e.Expired, WarmingSecs: e.Warming.Seconds()}
 		if e.Kind != directory.Synced {
 			m := dirMemberOf(directory.Candidate{Member: e.Member, Node: e.Node})
 			line.Member = &m
 		}
 		return json.NewEncoder(c.stdout).Encode(line)
 	}
+	what := e.Kind.String()
+	if e.Expired {
+		what = "expired"
+	}
 	var err error
 	switch {
 	case e.Kind == directory.Synced:
 		_, err = fmt.Fprintln(c.stdout, "synced")
 	case e.Member.Channel == "":
-		_, err = fmt.Fprintf(c.stdout, "%v %s %s\n", e.Kind, e.Node.Name, orDash(e.Node.Endpoint))
+		_, err = fmt.Fprintf(c.stdout, "%s %s %s\n", what, e.Node.Name, orDash(e.Node.Endpoint))
 	default:
-		_, err = fmt.Fprintf(c.stdout, "%v %v %v %s\n", e.Kind, e.Member.Role, e.Member, orDash(e.Node.Endpoint))
+		_, err = fmt.Fprintf(c.stdout, "%s %v %v %s\n", what, e.Member.Role, e.Member, orDash(e.Node.Endpoint))
 	}
 	return err
 }

@@ -312,7 +312,7 @@ func TestWhatDoesNotRegisterAgainIsToldAfterGrace(t *testing.T) {
 	first.Close()
 	gone.Close()
 	mustServe(t, NewRegistry(), addr)
-	expect(t, w, "-c/gone/0")
+	expect(t, w, "~c/gone/0")
 	expectQuiet(t, b, incB, consumer("c", "b", 99), w)
 }
 

@@ -161,12 +161,19 @@ func (l *wireEvents) EncodeMsgpack(e *msgpack.Encoder) error {
 	return nil
 }
 
+// wireExpired is how an Event that is Expired says its kind, Removed, in a message.
+const wireExpired EventKind = 4
+
 func encodeEvent(e *msgpack.Encoder, event Event) error {
 	if event.Kind == Synced {
 		return errors.Join(e.EncodeArrayLen(3), e.EncodeUint(uint64(event.Kind)), e.EncodeUint(event.Revision),
 			e.EncodeUint(uint64(inMilliseconds(event.Warming))))
 	}
-	return errors.Join(e.EncodeArrayLen(10), e.EncodeUint(uint64(event.Kind)), e.EncodeUint(event.Revision),
+	kind := event.Kind
+	if event.Expired {
+		kind = wireExpired
+	}
+	return errors.Join(e.EncodeArrayLen(10), e.EncodeUint(uint64(kind)), e.EncodeUint(event.Revision),
 		e.EncodeUint(uint64(event.Member.Role)), e.EncodeInt(int64(event.Member.Index)), encodeInfo(e, event.Node))
 }
 
@@ -180,6 +187,9 @@ func (l *wireEvents) DecodeMsgpack(d *msgpack.Decoder) error {
 		r := reader{d: d}
 		size := r.length()
 		event := Event{Kind: EventKind(r.number(255)), Revision: r.number(math.MaxUint64)}
+		if event.Kind == wireExpired {
+			event.Kind, event.Expired = Removed, true
+		}
 		switch {
 		case r.err != nil:
 		case event.Kind == Synced && size == 3:

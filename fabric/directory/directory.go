@@ -90,7 +90,7 @@ type EventKind uint8
 const (
 	// Added: the member is there. Its node's endpoint and incarnation come with it.
 	Added EventKind = 1
-	// Removed: the member is gone. Node is what it was registered with.
+	// Removed: the member is gone. Node is what it was registered with. See Event.Expired.
 	Removed EventKind = 2
 	// Synced: everything that was there when the watch began has been told. It comes once per watch, and carries no member.
 	Synced EventKind = 3
@@ -116,6 +116,9 @@ type Event struct {
 	Kind     EventKind
 	Member   Member // in a watch of the nodes: without channel, role and index
 	Node     NodeInfo
+	// Expired, of Removed: nobody has said so. The lease of the member's node has ended, or a directory that came back
+	// empty has not heard of it; the node may be away, and come back in the same life.
+	Expired bool
 	// Warming comes with Synced: for so long, nodes that the directory's earlier life knew may still register again.
 	Warming time.Duration
 }

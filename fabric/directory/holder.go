@@ -62,6 +62,6 @@ func (t *table) settle(h *holder) {
 				gone = append(gone, m)
 			}
 		}
-		t.dropMembers(n, gone)
+		t.dropMembers(n, gone, false)
 	}
 }

@@ -79,7 +79,7 @@ func TestALeaseThatIsNotRenewedEnds(t *testing.T) {
 	for _, e := range f.take(nil, batchLen).events {
 		got = append(got, told(e))
 	}
-	if fmt.Sprint(got) != "[-c/n/0 -c/n/1]" {
+	if fmt.Sprint(got) != "[~c/n/0 ~c/n/1]" {
 		t.Errorf("told %v", got)
 	}
 }
@@ -278,7 +278,7 @@ func TestClientRenews(t *testing.T) {
 		}
 		c.Close()
 		began := time.Now()
-		if e, err := nodes.Next(t.Context()); err != nil || told(e) != "-/n/0" {
+		if e, err := nodes.Next(t.Context()); err != nil || told(e) != "~/n/0" {
 			t.Errorf("told %v, %v", e, err)
 		}
 		if d := time.Since(began); d < DefaultLease*6/10 || d > DefaultLease {
@@ -305,7 +305,7 @@ func TestClientRegistersAgainAfterItsLease(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	events := expect(t, w, "-c/n/0", "+c/n/0")
+	events := expect(t, w, "~c/n/0", "+c/n/0")
 	if events[1].Node.Incarnation != incarnation {
 		t.Errorf("came back as %v", events[1].Node)
 	}

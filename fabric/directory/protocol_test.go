@@ -32,6 +32,7 @@ var (
 		{Revision: 7, Kind: Added, Member: Member{"", Consumer, "n1", 3}, Node: infoOf("n1", 1<<41, "tcp://10.0.0.1:4000")},
 		{Revision: 8, Kind: Added, Member: Member{"", Producer, "n1", 3}, Node: placed},
 		{Revision: 8, Kind: Removed, Member: Member{"", Producer, "n2", 0}, Node: infoOf("n2", 1, "")},
+		{Revision: 8, Kind: Removed, Member: Member{"", Consumer, "n3", 0}, Node: infoOf("n3", 1, ""), Expired: true},
 		{Revision: 8, Kind: Synced},
 		{Revision: 9, Kind: Synced, Warming: 1500 * time.Millisecond},
 	}

@@ -66,12 +66,16 @@ func consumer(channel, node string, index int) Member {
 	return Member{Channel: channel, Role: Consumer, Node: node, Index: index}
 }
 
-// told renders an event without its revision and incarnation: "+scores/n3/1", "-scores/n3/1", "synced".
+// told renders an event without its revision and incarnation: "+scores/n3/1", "-scores/n3/1",
+// "~scores/n3/1" where the lease has ended, "synced".
 func told(e Event) string {
 	switch e.Kind {
 	case Added:
 		return "+" + e.Member.String()
 	case Removed:
+		if e.Expired {
+			return "~" + e.Member.String()
+		}
 		return "-" + e.Member.String()
 	}
 	return e.Kind.String()

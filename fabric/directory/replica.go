@@ -23,6 +23,7 @@ type replica struct {
 	warm      bool            // the store says that nodes may be about that it does not know
 	processes map[string]*process
 	holders   map[string]map[*node]struct{} // the nodes by who joined them
+	expired   map[string]bool               // nodes whose leases have ended, in the update that is being taken
 }
 
 // updateRevisions is the table's revisions for each of the store's: a node with all the members that it may have can go
@@ -86,7 +87,7 @@ func newReplica(name string, last uint64, lease time.Duration) *replica {
 // gets a snapshot.
 func (p *replica) load(entries []SharedEntry, revision uint64) error {
 	for _, n := range p.table.nodes {
-		p.drop(n)
+		p.drop(n, false) // whatever it was: nobody is told, as every watcher begins anew
 	}
 	clear(p.lives)
 	for _, other := range p.processes {
@@ -128,6 +129,7 @@ func (p *replica) apply(u SharedUpdate) error {
 		return nil // a repetition
 	}
 	p.table.revision = max(p.table.revision, u.Revision*updateRevisions-1)
+	p.expired = u.expired()
 	for _, e := range u.Changes {
 		var err error
 		if e.Value != nil {
@@ -141,6 +143,25 @@ func (p *replica) apply(u SharedUpdate) error {
 	}
 	p.reach(u.Revision)
 	return nil
+}
+
+// expired is the nodes that the update removes because their leases have ended: nobody says in it that they left.
+func (u *SharedUpdate) expired() map[string]bool {
+	var names map[string]bool
+	for _, e := range u.Changes {
+		if kind, name := splitKey(e.Key); kind == nodePrefix && e.Value == nil {
+			if names == nil {
+				names = make(map[string]bool)
+			}
+			names[name] = true
+		}
+	}
+	for _, e := range u.Changes {
+		if kind, name := splitKey(e.Key); kind == lifePrefix && e.Value != nil {
+			delete(names, name)
+		}
+	}
+	return names
 }
 
 // reach notes that everything up to a revision is there.
@@ -201,11 +222,11 @@ func (p *replica) gone(key string) error {
 		delete(p.lives, rest)
 	case nodePrefix:
 		if n := p.table.nodes[rest]; n != nil {
-			p.drop(n)
+			p.drop(n, p.expired[rest])
 		}
 	case memberPrefix:
 		if m, err := decodeMemberKey(rest); err == nil && p.table.nodes[m.Node] != nil {
-			p.table.dropMembers(p.table.nodes[m.Node], []Member{m})
+			p.table.dropMembers(p.table.nodes[m.Node], []Member{m}, p.expired[m.Node])
 		}
 	}
 	return nil
@@ -250,7 +271,7 @@ func (p *replica) putNode(name string, e SharedEntry) error {
 	}
 	n := p.table.nodes[name]
 	if n != nil && n.info != entry.info {
-		p.drop(n)
+		p.drop(n, false)
 		n = nil
 	}
 	if n == nil {
@@ -285,13 +306,13 @@ func (p *replica) release(n *node) {
 }
 
 // drop takes a node out, and the members that it still has.
-func (p *replica) drop(n *node) {
+func (p *replica) drop(n *node, expired bool) {
 	members := make([]Member, 0, len(n.members))
 	for m := range n.members {
 		members = append(members, m)
 	}
-	p.table.dropMembers(n, members)
-	p.table.strike(n)
+	p.table.dropMembers(n, members, expired)
+	p.table.strike(n, expired)
 	delete(p.table.nodes, n.info.Name)
 	p.release(n)
 }

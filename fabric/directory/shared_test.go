@@ -199,7 +199,7 @@ func TestSharedLeaseEnds(t *testing.T) {
 	})
 	store.set(func() { store.end(second.table.nodes["n"].shared.lease) })
 	for _, w := range ws {
-		expect(t, w, "-c/n/0")
+		expect(t, w, "~c/n/0")
 	}
 	d := mustDial(t, addrs[1], testOptions())
 	if _, err := d.Join(testContext(t), infoOf("n", incarnation-1, "mem://n")); !errors.Is(err, ErrStale) {

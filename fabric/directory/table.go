@@ -252,8 +252,8 @@ func (t *table) held(h *holder, name string, incarnation uint64) (*node, error) 
 
 // drop takes a node and its members out, in the members' order. One that left does not come back in the same life.
 func (t *table) drop(n *node, left bool) {
-	t.dropMembers(n, slices.Collect(maps.Keys(n.members)))
-	t.strike(n)
+	t.dropMembers(n, slices.Collect(maps.Keys(n.members)), !left)
+	t.strike(n, !left)
 	delete(t.nodes, n.info.Name)
 	delete(n.holder.nodes, n)
 	t.forgetHolder(n.holder)
@@ -288,11 +288,11 @@ func (t *table) enroll(n *node) {
 	t.roll.announce()
 }
 
-func (t *table) strike(n *node) {
+func (t *table) strike(n *node, expired bool) {
 	m := Member{Node: n.info.Name}
 	delete(t.roll.members, m)
 	t.revision++
-	t.roll.record(Event{Revision: t.revision, Kind: Removed, Member: m, Node: n.info})
+	t.roll.record(Event{Revision: t.revision, Kind: Removed, Member: m, Node: n.info, Expired: expired})
 	t.roll.announce()
 }
 
@@ -374,12 +374,12 @@ func (t *table) remove(h *holder, incarnation uint64, members []Member) error {
 	if err != nil || n == nil {
 		return err
 	}
-	t.dropMembers(n, slices.Clone(members))
+	t.dropMembers(n, slices.Clone(members), false)
 	return nil
 }
 
-// dropMembers takes those of the members out that are there; it sorts the slice.
-func (t *table) dropMembers(n *node, members []Member) {
+// dropMembers takes those of the members out that are there; it sorts the slice. expired says that nobody asked for it.
+func (t *table) dropMembers(n *node, members []Member, expired bool) {
 	slices.SortFunc(members, Member.Compare)
 	touched := make(map[*channel]struct{}, 1)
 	for _, m := range members {
@@ -393,7 +393,7 @@ func (t *table) dropMembers(n *node, members []Member) {
 		t.members--
 		t.revision++
 		t.note(change{kind: memberKind, gone: true, member: m})
-		c.record(Event{Revision: t.revision, Kind: Removed, Member: m, Node: n.info})
+		c.record(Event{Revision: t.revision, Kind: Removed, Member: m, Node: n.info, Expired: expired})
 		touched[c] = struct{}{}
 	}
 	for c := range touched {

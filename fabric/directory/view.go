@@ -38,7 +38,7 @@ func (v *view) apply(e Event, doubt bool) {
 			delete(v.fresh, e.Member)
 			return
 		}
-		v.removed(e.Revision, e.Member)
+		v.removed(e.Revision, e.Member, e.Expired)
 	case Synced:
 		v.settle(e, doubt)
 	}
@@ -54,11 +54,11 @@ func (v *view) settle(synced Event, doubt bool) {
 			case there && info == v.told[m]:
 				delete(v.doubts, m)
 			case there:
-				v.removed(revision, m)
+				v.removed(revision, m, false)
 			case doubt || doubted:
 				v.doubt(m)
 			default:
-				v.removed(revision, m)
+				v.removed(revision, m, false)
 			}
 		}
 		for _, m := range slices.SortedFunc(maps.Keys(v.fresh), Member.Compare) {
@@ -77,12 +77,12 @@ func (v *view) added(revision uint64, m Member, info NodeInfo) {
 		delete(v.doubts, m)
 		return
 	}
-	v.removed(revision, m)
+	v.removed(revision, m, false)
 	// Another life of the node settles the doubts about its earlier one: Removed of the old before Added of the new.
 	if len(v.doubts) > 0 {
 		for _, d := range slices.SortedFunc(maps.Keys(v.doubts), Member.Compare) {
 			if d.Node == m.Node && v.told[d] != info {
-				v.removed(revision, d)
+				v.removed(revision, d, false)
 			}
 		}
 	}
@@ -93,14 +93,14 @@ func (v *view) added(revision uint64, m Member, info NodeInfo) {
 	v.queue = append(v.queue, Event{Revision: revision, Kind: Added, Member: m, Node: info})
 }
 
-func (v *view) removed(revision uint64, m Member) {
+func (v *view) removed(revision uint64, m Member, expired bool) {
 	info, there := v.told[m]
 	if !there {
 		return
 	}
 	delete(v.told, m)
 	delete(v.doubts, m)
-	v.queue = append(v.queue, Event{Revision: revision, Kind: Removed, Member: m, Node: info})
+	v.queue = append(v.queue, Event{Revision: revision, Kind: Removed, Member: m, Node: info, Expired: expired})
 }
 
 func (v *view) doubt(m Member) {
@@ -113,7 +113,7 @@ func (v *view) doubt(m Member) {
 // expire ends the doubts: what nobody registered again is gone.
 func (v *view) expire(revision uint64) {
 	for _, m := range slices.SortedFunc(maps.Keys(v.doubts), Member.Compare) {
-		v.removed(revision, m)
+		v.removed(revision, m, true)
 	}
 }
 

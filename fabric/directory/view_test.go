@@ -22,12 +22,13 @@ func TestViewTellsDifferences(t *testing.T) {
 		"another life of a node":          {start, "begin +a/0@2 +a/1@2 +b/0@1 synced | -a/0@1 +a/0@2 +a/1@2"},
 		"another life without removal":    {start, "+a/0@2 | -a/0@1 +a/0@2"},
 		"doubt, and all come back":        {start, "begin synced? |", "+a/0@1 +b/0@1 |", "expire |"},
-		"doubt, and one comes back":       {start, "begin +b/0@1 synced? |", "expire | -a/0@1", "expire |"},
-		"doubt, and removed after all":    {start, "begin synced? |", "+a/0@1 -a/0@1 | -a/0@1", "expire | -b/0@1"},
-		"doubt, settled by another life":  {"begin +a/0@1 +a/1@1 +b/0@1 synced | +a/0@1 +a/1@1 +b/0@1 synced", "begin synced? |", "+a/1@2 | -a/1@1 -a/0@1 +a/1@2", "expire | -b/0@1"},
-		"doubt outlives another snapshot": {start, "begin +b/0@1 synced? |", "begin synced | -b/0@1", "expire | -a/0@1"},
+		"a lease has ended":               {start, "~a/0@1 | ~a/0@1"},
+		"doubt, and one comes back":       {start, "begin +b/0@1 synced? |", "expire | ~a/0@1", "expire |"},
+		"doubt, and removed after all":    {start, "begin synced? |", "+a/0@1 -a/0@1 | -a/0@1", "expire | ~b/0@1"},
+		"doubt, settled by another life":  {"begin +a/0@1 +a/1@1 +b/0@1 synced | +a/0@1 +a/1@1 +b/0@1 synced", "begin synced? |", "+a/1@2 | -a/1@1 -a/0@1 +a/1@2", "expire | ~b/0@1"},
+		"doubt outlives another snapshot": {start, "begin +b/0@1 synced? |", "begin synced | -b/0@1", "expire | ~a/0@1"},
 		"doubt ended by another snapshot": {start, "begin synced? |", "begin +a/0@1 +b/0@1 synced |", "expire |"},
-		"doubt does not end at a third":   {start, "begin synced? |", "begin synced? |", "expire | -a/0@1 -b/0@1"},
+		"doubt does not end at a third":   {start, "begin synced? |", "begin synced? |", "expire | ~a/0@1 ~b/0@1"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var v view
@@ -46,8 +47,8 @@ func TestViewTellsDifferences(t *testing.T) {
 						index, incarnation, _ := strings.Cut(rest, "@")
 						e := Event{Kind: Added, Member: consumer("c", node, int(index[0]-'0')),
 							Node: NodeInfo{Name: node, Incarnation: uint64(incarnation[0] - '0')}}
-						if word[0] == '-' {
-							e.Kind = Removed
+						if word[0] != '+' {
+							e.Kind, e.Expired = Removed, word[0] == '~'
 						}
 						v.apply(e, false)
 					}

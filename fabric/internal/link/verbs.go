@@ -251,6 +251,13 @@ func (s *SendStream) TakeLoss() error {
 	return s.failure
 }
 
+// Used reports whether a consumer has ever opened the stream.
+func (s *SendStream) Used() bool {
+	s.link.mu.Lock()
+	defer s.link.mu.Unlock()
+	return s.flags&sendUsed != 0
+}
+
 // Open reports whether the stream takes messages, now or once there is room.
 func (s *SendStream) Open() bool {
 	s.link.mu.Lock()
