@@ -242,18 +242,18 @@ func TestCircuitHoldsNoMoreThanItsWindow(t *testing.T) {
 }
 
 // Small amounts of room are not told one by one.
-func TestCreditIsToldByTheQuarter(t *testing.T) {
+func TestCreditIsToldByTheHalf(t *testing.T) {
 	a, b := newPair(t)
 	_, far := opened(t, a, b)
-	for range Window/4/100 - 1 {
+	for range Window/2/100 - 1 {
 		b.Passed(far, 100)
 	}
 	if b.Busy() {
-		t.Error("credit is told for less than a quarter of the window")
+		t.Error("credit is told for less than half of the window")
 	}
 	b.Passed(far, 200)
 	if !b.Busy() {
-		t.Error("credit is not told for a quarter of the window")
+		t.Error("credit is not told for half of the window")
 	}
 }
 
