@@ -401,6 +401,29 @@ func TestRapidResetIsBounded(t *testing.T) {
 	}
 }
 
+// One that others pass calls on for has its share only, and gets it back.
+func TestNobodyTakesAllLabels(t *testing.T) {
+	a, _ := newPair(t)
+	var last *End
+	for {
+		e, err := a.CallFor("greedy", "x", "y", "n", new(sink))
+		if err == ErrFull {
+			break
+		}
+		last = e
+	}
+	if a.Len() != MaxShare {
+		t.Errorf("%d circuits for one", a.Len())
+	}
+	if _, err := a.CallFor("modest", "x", "y", "n", new(sink)); err != nil {
+		t.Error(err)
+	}
+	a.Close(last, wire.CodeDone, "")
+	if _, err := a.CallFor("greedy", "x", "y", "n", new(sink)); err != nil {
+		t.Error(err)
+	}
+}
+
 // The connection's end gives everything back, and names the circuits whose sinks
 // have not heard of their end.
 func TestConnectionEnds(t *testing.T) {
