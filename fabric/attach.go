@@ -75,9 +75,7 @@ func attach(ctx context.Context, address string, a AttachConfig) (*Node, error) 
 	n := newNode(cfg)
 	n.dir, n.ownDir = dir, true
 	n.trunk = &trunk{node: n, address: address, host: conn.PeerIdentity(), up: make(chan struct{}), down: make(chan struct{}, 1)}
-	n.trunk.links = n.links
-	n.trunk.links.MaxStreams = 0
-	n.trunk.links.PingTicks, n.trunk.links.DeadTicks = never, never
+	n.trunk.links = carrying(n.links)
 	n.trunk.links.Hooks = link.Hooks{Called: n.calledByHost, Cut: cutLink, Down: n.trunk.ended}
 	n.endpoint = viaPrefix + n.trunk.host
 	n.incarnation, err = dir.Join(ctx, directory.NodeInfo{Name: cfg.Name, Endpoint: n.endpoint})
@@ -227,12 +225,19 @@ func (t *trunk) again() error {
 	return t.greet(conn)
 }
 
+// current is the link, nil while there is none, or this is no worker.
+func (t *trunk) current() *link.Link {
+	if t == nil {
+		return nil
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.link
+}
+
 // cut ends the connection.
 func (t *trunk) cut(cause error) {
-	t.mu.Lock()
-	l := t.link
-	t.mu.Unlock()
-	if l != nil {
+	if l := t.current(); l != nil {
 		l.Cut(cause)
 	}
 }
@@ -241,9 +246,8 @@ func (t *trunk) cut(cause error) {
 func (t *trunk) close() {
 	t.mu.Lock()
 	t.closed = true
-	l := t.link
 	t.mu.Unlock()
-	if l != nil {
+	if l := t.current(); l != nil {
 		l.Close(closePatience, true)
 	}
 }

@@ -144,11 +144,26 @@ func allToAll(t testing.TB, ctx context.Context, members []*Node, messages int) 
 
 func TestOneMessageBetweenTwoWorkers(t *testing.T) {
 	c := newCluster(t)
-	c.host("h1")
-	c.host("h2")
+	h1, h2 := c.host("h1"), c.host("h2")
 	a, b := c.worker("h1", "w1"), c.worker("h2", "w2")
 	if err := allToAll(t, testContext(t), []*Node{a, b}, 1); err != nil {
 		t.Fatal(err)
+	}
+	if a.Endpoint() != "via:h1" || b.Endpoint() != "via:h2" {
+		t.Errorf("endpoints %s and %s", a.Endpoint(), b.Endpoint())
+	}
+	// One circuit, on both links of each node.
+	for n, links := range map[*Node][]string{a: {"h1"}, h1: {"w1", "h2"}, h2: {"w2", "h1"}, b: {"h2"}} {
+		var st []CircuitStats
+		waitFor(t, testContext(t), "one circuit is left of two that were dialled at once", func() bool {
+			st = n.Stats().Circuits
+			return len(st) == len(links)
+		})
+		for i, c := range st {
+			if c.Link != links[i] || !c.Open || c.Sent == 0 || c.Received == 0 || c.Queued != 0 {
+				t.Errorf("circuit at %s: %+v", n.Name(), c)
+			}
+		}
 	}
 }
 
@@ -175,6 +190,10 @@ func TestWorkersAndNodesAllToAll(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, n := range hosts[:3] {
+		st := n.Stats()
+		if len(st.Workers) != 3 || st.Workers[0].Name != n.Name()+"-w0" || st.Workers[0].Circuits == 0 || st.Workers[0].BytesIn == 0 {
+			t.Errorf("workers of %s: %+v", n.Name(), st.Workers)
+		}
 		peers := map[string]bool{}
 		for _, l := range n.Stats().Links {
 			if l.Up {

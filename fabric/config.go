@@ -65,10 +65,10 @@ type Workers struct {
 	// Mode is the permissions of the socket file; who may not write it cannot
 	// attach. Default: 0600.
 	Mode fs.FileMode
-	// Users are those who may attach, beside root and the user that runs the node,
-	// if the permissions let them: of processes in other users' names it is their
-	// user that counts (SO_PEERCRED). Where the system tells no user (not Linux), the
-	// permissions alone decide. Default: nobody else.
+	// Users are the numbers of users whose processes may attach, beside those of
+	// root and of the user who runs the node; the permissions must let them as well.
+	// Where the system does not tell who connects (it does on Linux, by
+	// SO_PEERCRED), the permissions alone decide. Default: nobody else.
 	Users []uint32
 }
 

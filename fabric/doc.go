@@ -40,6 +40,17 @@
 // greater number. What its former life still sends is refused from then on, and
 // so is whoever claims a name or an incarnation that the directory does not name.
 //
+// # Many processes on one host
+//
+// A node that takes workers (Config.Workers, or the command zfab node) shares its
+// links with other processes of its host. Each of them is a worker: Attach gives it
+// a Node with a name and streams of its own. Its streams end in it, and not in the
+// node, which only passes packets on, by label and within what each way was lent. So
+// the end of the node is for them what the loss of a link is: they go on as soon
+// as it is back. The end of a worker is known at once, as its connection ends with
+// it: it is out of the directory, and its peers get a *PeerLostError. A worker that
+// stops, or stops reading, holds up its own streams only.
+//
 // # Bounds
 //
 // A stream holds at most its high-water mark, or one message if that is larger,
@@ -48,9 +59,10 @@
 //
 // # Reading the source
 //
-// node.go opens, and close.go ends. peers.go keeps one link to each other node,
+// node.go opens, attach.go attaches, and close.go ends. peers.go keeps one link to each other node,
 // which admit.go takes and dial.go looks for; channel.go turns what the directory
-// tells into streams. producer.go and consumer.go are the two ends that
+// tells into streams. workers.go takes workers, circuits.go finds the ways of their
+// circuits, relay.go passes on what they ask the directory. producer.go and consumer.go are the two ends that
 // applications hold. Below lie internal/peering (which connection is the link),
 // internal/link (all streams of one link), internal/flow (credit), internal/wire
 // (records) and internal/transport (ZMTP).

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"log"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/zfab/zfab/fabric"
@@ -44,6 +46,39 @@ func ExampleOpen() {
 	// Output:
 	// n1
 	// true
+}
+
+// The processes of a host share its node. Here they are in one process; the node
+// is the command zfab node otherwise.
+func ExampleAttach() {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	dir, err := os.MkdirTemp("", "zfab")
+	check(err)
+	defer os.RemoveAll(dir)
+	socket := "ipc://" + filepath.Join(dir, "h1.sock")
+	quiet := slog.New(slog.DiscardHandler)
+	host, err := fabric.Open(ctx, fabric.Config{Name: "h1", Workers: fabric.Workers{Listen: socket}, Logger: quiet})
+	check(err)
+	defer host.Close()
+
+	worker, err := fabric.Attach(ctx, socket, fabric.AttachConfig{Name: "w1", Logger: quiet})
+	check(err)
+	defer worker.Close()
+	consumer, err := worker.Consumer(ctx, "scores", fabric.ConsumerConfig{})
+	check(err)
+
+	other, err := fabric.Attach(ctx, socket, fabric.AttachConfig{Name: "w2", Logger: quiet})
+	check(err)
+	defer other.Close()
+	producer, err := other.Producer(ctx, "scores", fabric.ProducerConfig{})
+	check(err)
+	check(producer.Send(ctx, fabric.Address{Node: "w1", Index: 0}, []byte("42")))
+	message, err := consumer.Receive(ctx)
+	check(err)
+	fmt.Printf("%s from %s, by way of %s\n", message.Body, message.Source(), other.Endpoint())
+	// Output:
+	// 42 from w2/0, by way of via:h1
 }
 
 func ExampleProducer_Send() {

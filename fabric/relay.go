@@ -67,6 +67,11 @@ func (d *directories) dial(ctx context.Context, identity string, logger *slog.Lo
 func (n *Node) relay(conn *transport.Conn) {
 	defer n.wg.Done()
 	defer conn.Close()
+	if !n.workers.relaying() {
+		n.cfg.Logger.Warn("worker's directory connection refused", "reason", "there are too many")
+		return
+	}
+	defer n.workers.relayed()
 	ctx, cancel := context.WithTimeout(n.ctx, handshakePatience)
 	up, err := n.workers.directory.dial(ctx, conn.PeerIdentity(), n.cfg.Logger)
 	cancel()

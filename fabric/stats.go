@@ -14,8 +14,10 @@ type Stats struct {
 	Incarnation  uint64
 	Links        []LinkStats   // to other nodes, by name
 	Streams      []StreamStats // including those inside the node
-	MemoryLent   int64         // bytes of room that consumers have lent
-	MemoryBudget int64         // bytes
+	Workers      []WorkerStats // that are attached, by name
+	Circuits     []CircuitStats
+	MemoryLent   int64 // bytes of room that consumers have lent
+	MemoryBudget int64 // bytes
 }
 
 // LinkStats is one link.
@@ -32,6 +34,27 @@ type LinkStats struct {
 	Duplicates  uint64 // messages that came twice, and were dropped
 	Late        uint64 // records for streams that were gone
 	Resent      uint64 // messages sent again after a reconnect
+}
+
+// WorkerStats is an attached worker.
+type WorkerStats struct {
+	Name        string
+	Incarnation uint64
+	Circuits    int // that its connection carries
+	BytesIn     uint64
+	BytesOut    uint64
+}
+
+// CircuitStats is a circuit as one link sees it that carries it: one that a node
+// passes on is on two links.
+type CircuitStats struct {
+	Link     string // the node or worker at the link's other end
+	From, To string // who has called whom
+	Via      string // by way of which node
+	Open     bool   // from end to end
+	Sent     uint64 // bytes over this link, 64 for each packet included
+	Received uint64
+	Queued   int64 // bytes that wait to be sent
 }
 
 // StreamStats is one stream as one of its ends sees it.
@@ -63,6 +86,15 @@ func (n *Node) Stats() Stats {
 		Node: n.cfg.Name, Incarnation: n.incarnation,
 		MemoryLent: n.links.Budget.Lent(), MemoryBudget: n.links.Budget.Total(),
 	}
+	for _, a := range n.workers.all() {
+		_, c := a.link.Stats(nil)
+		before := len(st.Circuits)
+		st.Circuits = circuitStats(st.Circuits, a.link)
+		st.Workers = append(st.Workers, WorkerStats{a.name, a.incarnation, len(st.Circuits) - before, c.BytesIn, c.BytesOut})
+	}
+	if l := n.trunk.current(); l != nil {
+		st.Circuits = circuitStats(st.Circuits, l)
+	}
 	var streams []link.StreamStats
 	for _, l := range links {
 		var c link.Counters
@@ -70,6 +102,7 @@ func (n *Node) Stats() Stats {
 		if l.Peer() == n.cfg.Name {
 			continue
 		}
+		st.Circuits = circuitStats(st.Circuits, l)
 		st.Links = append(st.Links, LinkStats{
 			Peer: l.Peer(), Up: l.Up(), Connections: c.Connections,
 			PacketsIn: c.PacketsIn, Writes: c.PacketsOut, BytesIn: c.BytesIn, BytesOut: c.BytesOut,
@@ -92,4 +125,15 @@ func (n *Node) Stats() Stats {
 	}
 	slices.SortFunc(st.Links, func(a, b LinkStats) int { return compareAddress(Address{Node: a.Peer}, Address{Node: b.Peer}) })
 	return st
+}
+
+// circuitStats appends the circuits that l carries.
+func circuitStats(list []CircuitStats, l *link.Link) []CircuitStats {
+	for _, v := range l.CircuitViews() {
+		list = append(list, CircuitStats{
+			Link: l.Peer(), From: v.From, To: v.To, Via: v.Via, Open: v.Open,
+			Sent: v.Sent, Received: v.Received, Queued: int64(v.Queued),
+		})
+	}
+	return list
 }

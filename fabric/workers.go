@@ -34,6 +34,7 @@ type workers struct {
 
 	mu     sync.Mutex
 	byName map[string]*worker
+	relays int // connections with the directory that are passed on
 }
 
 // worker is an attached process.
@@ -46,9 +47,7 @@ type worker struct {
 
 // openWorkers listens for workers.
 func (n *Node) openWorkers(ctx context.Context) (*workers, error) {
-	w := &workers{links: n.links, byName: make(map[string]*worker)}
-	w.links.MaxStreams = 0
-	w.links.PingTicks, w.links.DeadTicks = never, never
+	w := &workers{links: carrying(n.links), byName: make(map[string]*worker)}
 	w.links.Hooks = link.Hooks{Called: n.calledByWorker, Cut: n.cutWorker, Down: n.workerDown}
 	var err error
 	if w.directory, err = openDirectories(ctx, n.dir, n.cfg.Name, n.cfg.Logger); err != nil {
@@ -72,8 +71,37 @@ func (n *Node) openWorkers(ctx context.Context) (*workers, error) {
 	return w, nil
 }
 
+// carrying is cfg for a link between a worker and its node: it has no streams, and
+// silence ends it never.
+func carrying(cfg link.Config) link.Config {
+	cfg.MaxStreams = 0
+	cfg.PingTicks, cfg.DeadTicks = never, never
+	return cfg
+}
+
 // never is a number of ticks that no link lives for.
 const never = 1 << 30
+
+// maxRelays bounds the connections with the directory that are passed on: a worker
+// has one, and a second one for a moment when it dials again.
+const maxRelays = 2 * maxWorkers
+
+// relaying notes that there is a relay more, unless there are too many.
+func (w *workers) relaying() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.relays >= maxRelays {
+		return false
+	}
+	w.relays++
+	return true
+}
+
+func (w *workers) relayed() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.relays--
+}
 
 // hangUp lets nobody attach any more.
 func (w *workers) hangUp() {

@@ -32,6 +32,7 @@ type End struct {
 
 	From, To, Via string // names: who has called whom, by way of which node
 
+	share    string // whose it takes, if it is passed on
 	label    uint32
 	deficit  int32
 	flags    flags

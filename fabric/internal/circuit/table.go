@@ -11,6 +11,11 @@ import (
 // those of a worker with every worker of 1,000 hosts with 16 each.
 const MaxCalls = 1 << 14
 
+// MaxShare is how many of them may come from one other link, so that a worker or
+// a node that asks for all that it gets leaves labels for the others: two for each
+// pair of workers of two large hosts' links.
+const MaxShare = 1 << 11
+
 // ErrFull: the link carries as many circuits as it may.
 var ErrFull = errors.New("the link carries as many circuits as it may")
 
@@ -28,11 +33,29 @@ type Table struct {
 	ring   *End     // last of the active ones, in turn
 	active int      // how many are in the ring
 	say    struct{ first, last *End }
-	count  int // ends that are not gone
+	count  int            // ends that are not gone
+	shares map[string]int // of mine, by whom they come from
 }
 
 // Begin begins a connection. Odd says which labels this side chooses.
 func (t *Table) Begin(odd bool) { *t = Table{odd: odd} }
+
+// CallFor is Call on behalf of another link's peer, within its share.
+func (t *Table) CallFor(share, from, to, via string, sink any) (*End, error) {
+	if t.shares[share] >= MaxShare {
+		return nil, ErrFull
+	}
+	e, err := t.Call(from, to, via, sink)
+	if err != nil {
+		return nil, err
+	}
+	if t.shares == nil {
+		t.shares = make(map[string]int)
+	}
+	e.share = share
+	t.shares[share]++
+	return e, nil
+}
 
 // End ends the connection, and returns the circuits that were there: their sinks
 // are to be told, unless they have heard close.
@@ -177,13 +200,14 @@ func (t *Table) Accept(e *End) {
 }
 
 // Passed says that packets that count n bytes are out of the way, so that as much
-// can be lent again. It is told by the quarter of a window.
+// can be lent again. It is told by the half of a window: more often costs more
+// system calls, and less often has the other side wait for it.
 func (t *Table) Passed(e *End, n uint64) {
 	if e.Closing() || e.Ended() {
 		return
 	}
 	e.passed += n
-	if e.passed+Window-e.lent >= Window/4 {
+	if e.passed+Window-e.lent >= Window/2 {
 		t.tell(e, creditDue)
 	}
 }
@@ -253,6 +277,11 @@ func (t *Table) over(e *End) {
 	}
 	t.count--
 	e.flags |= dead
+	if e.share != "" {
+		if t.shares[e.share]--; t.shares[e.share] == 0 {
+			delete(t.shares, e.share)
+		}
+	}
 }
 
 // tell puts e into the list of those with something to tell.

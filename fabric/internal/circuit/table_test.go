@@ -242,18 +242,18 @@ func TestCircuitHoldsNoMoreThanItsWindow(t *testing.T) {
 }
 
 // Small amounts of room are not told one by one.
-func TestCreditIsToldByTheQuarter(t *testing.T) {
+func TestCreditIsToldByTheHalf(t *testing.T) {
 	a, b := newPair(t)
 	_, far := opened(t, a, b)
-	for range Window/4/100 - 1 {
+	for range Window/2/100 - 1 {
 		b.Passed(far, 100)
 	}
 	if b.Busy() {
-		t.Error("credit is told for less than a quarter of the window")
+		t.Error("credit is told for less than half of the window")
 	}
 	b.Passed(far, 200)
 	if !b.Busy() {
-		t.Error("credit is not told for a quarter of the window")
+		t.Error("credit is not told for half of the window")
 	}
 }
 
@@ -398,6 +398,29 @@ func TestRapidResetIsBounded(t *testing.T) {
 	settle(t, a, b)
 	if b.Len() != 0 || a.Len() != 0 {
 		t.Errorf("%d circuits at the other side, %d at this", b.Len(), a.Len())
+	}
+}
+
+// One that others pass calls on for has its share only, and gets it back.
+func TestNobodyTakesAllLabels(t *testing.T) {
+	a, _ := newPair(t)
+	var last *End
+	for {
+		e, err := a.CallFor("greedy", "x", "y", "n", new(sink))
+		if err == ErrFull {
+			break
+		}
+		last = e
+	}
+	if a.Len() != MaxShare {
+		t.Errorf("%d circuits for one", a.Len())
+	}
+	if _, err := a.CallFor("modest", "x", "y", "n", new(sink)); err != nil {
+		t.Error(err)
+	}
+	a.Close(last, wire.CodeDone, "")
+	if _, err := a.CallFor("greedy", "x", "y", "n", new(sink)); err != nil {
+		t.Error(err)
 	}
 }
 

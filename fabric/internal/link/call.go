@@ -69,7 +69,7 @@ func (k *Call) Pass(to *Link) error {
 	if to.conn == nil || to.closed {
 		err = errNoConnection
 	} else {
-		there.end, err = to.core.circuits.Call(k.end.From, k.end.To, k.end.Via, back)
+		there.end, err = to.core.circuits.CallFor(k.link.peer, k.end.From, k.end.To, k.end.Via, back)
 	}
 	if err == nil {
 		to.promptly(true)

@@ -198,7 +198,7 @@ func (c *Circuit) lend(all bool) {
 }
 
 // WriteBuffers writes packets that are framed as on a socket. It waits until they
-// are written to the connection below, for credit too.
+// are written to the connection below, for credit too. An error ends the circuit.
 func (c *Circuit) WriteBuffers(bufs [][]byte) error {
 	if err := c.cut(bufs); err != nil {
 		return err
@@ -210,38 +210,40 @@ func (c *Circuit) WriteBuffers(bufs [][]byte) error {
 	}
 	c.pending = len(c.parcels)
 	c.mu.Unlock()
-	c.send()
-	err := c.written()
+	unsent := c.send()
+	err := c.written(unsent)
 	clear(c.parcels)
 	clear(c.parts)
+	if err != nil {
+		c.Close()
+	}
 	return err
 }
 
-// send gives the parcels to the link below.
-func (c *Circuit) send() {
+// send gives the parcels to the link below, and returns how many it does not take:
+// then the circuit has ended.
+func (c *Circuit) send() (unsent int) {
 	l := c.link
 	l.mu.Lock()
 	for i := range c.parcels {
 		if !l.core.circuits.Send(c.end, c.parcels[i]) {
-			c.mu.Lock()
-			c.pending -= len(c.parcels) - i
-			if c.cause == nil {
-				c.cause = errNoConnection
-			}
-			c.changed.Broadcast()
-			c.mu.Unlock()
+			unsent = len(c.parcels) - i
 			break
 		}
 	}
 	l.promptly(false)
+	return unsent
 }
 
-// written waits until the parcels that were sent are written, or taken back.
-func (c *Circuit) written() error {
+// written waits until the parcels that were sent are written, or taken back. If
+// some were not sent it waits for the reason, which the reader below is about to
+// tell.
+func (c *Circuit) written(unsent int) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for back := false; c.pending > 0; {
-		if (c.failure() != nil || c.writing.passed) && !back {
+	c.pending -= unsent
+	for back := false; c.pending > 0 || unsent > 0 && c.failure() == nil; {
+		if c.pending > 0 && (c.failure() != nil || c.writing.passed) && !back {
 			// What is not being written just now need not be waited for.
 			back = true
 			c.mu.Unlock()

@@ -38,6 +38,7 @@ func Dial(ctx context.Context, addr string, cfg Config) (*Conn, error) {
 		setTCPOptions(nc, cfg.UserTimeout)
 		local, remote = schemeTCP+"://"+nc.LocalAddr().String(), schemeTCP+"://"+nc.RemoteAddr().String()
 	}
+	setIPCOptions(nc)
 	return handshake(ctx, nc, cfg, local, remote, deadline)
 }
 

@@ -70,3 +70,14 @@ func tooLong(path string, err error) error {
 	}
 	return err
 }
+
+// ipcBuffer is what a unix socket is to hold that was written and is not read yet, in bytes: two of the largest writes.
+// The system may give less. It counts more than the bytes alone.
+const ipcBuffer = 1 << 20
+
+// setIPCOptions prepares a fresh connection over a unix socket.
+func setIPCOptions(nc net.Conn) {
+	if uc, ok := nc.(*net.UnixConn); ok {
+		uc.SetWriteBuffer(ipcBuffer)
+	}
+}

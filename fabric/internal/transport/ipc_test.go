@@ -5,7 +5,9 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 )
 
@@ -92,4 +94,43 @@ func TestAPathTooLongForASocketIsSaidPlainly(t *testing.T) {
 	if _, err := Dial(testContext(t), addr, Config{SocketType: Router}); !errors.Is(err, ErrInvalidAddress) {
 		t.Errorf("dial: %v", err)
 	}
+}
+
+func TestASocketFileHasThePermissionsThatWereAskedFor(t *testing.T) {
+	for _, mode := range []os.FileMode{0o600, 0o660} {
+		path := filepath.Join(t.TempDir(), "s")
+		l := listen(t, "ipc://"+path, Config{Mode: mode})
+		if found, err := os.Stat(path); err != nil || found.Mode().Perm() != mode {
+			t.Errorf("%v, want %v: %v", found.Mode(), mode, err)
+		}
+		dialAndAccept(t, l)
+		l.Close()
+	}
+}
+
+// A process whose user may not connect gets no handshake, and others are not
+// concerned.
+func TestWhoConnectsIsAskedFor(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	var refuse atomic.Bool
+	l := listen(t, "ipc://"+path, Config{AdmitUser: func(uid uint32, known bool) error {
+		if known && uid != uint32(os.Getuid()) {
+			t.Errorf("user %d, this is %d", uid, os.Getuid())
+		}
+		if known != (runtime.GOOS == "linux") {
+			t.Errorf("the user is known: %v", known)
+		}
+		if refuse.Load() {
+			return errors.New("not you")
+		}
+		return nil
+	}})
+	dialAndAccept(t, l)
+	refuse.Store(true)
+	if c, err := Dial(t.Context(), "ipc://"+path, Config{SocketType: Router, Logger: quiet}); err == nil {
+		c.Close()
+		t.Error("connected")
+	}
+	refuse.Store(false)
+	dialAndAccept(t, l)
 }

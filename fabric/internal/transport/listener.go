@@ -175,6 +175,7 @@ func (l *Listener) shake(ctx context.Context, evict context.CancelCauseFunc, nc 
 		l.cfg.Logger.Warn("transport: connection refused", "listener", l.addr, "error", err)
 		return
 	}
+	setIPCOptions(nc)
 	c, err := handshake(ctx, nc, l.cfg, local, remote, p.began.Add(l.cfg.HandshakeTimeout))
 	l.adm.finished(p)
 	if err != nil {
