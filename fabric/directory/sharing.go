@@ -57,6 +57,7 @@ type sharing struct {
 	confirmed  error         // how the last round ended
 	down       error         // why the store cannot be reached; nil: it can
 	connection uint64        // counts the sessions' connections
+	renewing   *renewalBatch // that is about to be made; nil: none
 }
 
 // share makes the registry one of those that have the store. It begins with what is there, or begins the store.
