@@ -490,6 +490,7 @@ func TestSharedNamesAreForgotten(t *testing.T) {
 
 func TestSharedOpening(t *testing.T) {
 	store := newMemoryShared()
+	store.lossy = 2 // it is a bad moment
 	r, err := OpenRegistry(RegistryConfig{Shared: store, Lease: time.Minute, WarmUp: true, Logger: quiet})
 	if err != nil {
 		t.Fatal(err)

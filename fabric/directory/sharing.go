@@ -103,8 +103,8 @@ func (s *sharing) begin(ctx context.Context, cfg RegistryConfig, given time.Dura
 		if len(s.replica.table.nodes)+len(s.replica.lives) > 0 {
 			return &StoreError{errors.New("there are entries, and nothing that says of which fabric")}
 		}
-		if err := s.create(ctx, cfg); err != nil {
-			return s.unavailable(err)
+		if err := s.insist(ctx, func() error { return s.create(ctx, cfg) }); err != nil {
+			return err
 		}
 		if err := s.read(ctx); err != nil { // of several that begin it one has
 			return err
@@ -117,10 +117,20 @@ func (s *sharing) begin(ctx context.Context, cfg RegistryConfig, given time.Dura
 	case given != 0 && given != mark.lease:
 		return invalid("a lease of %v: the directories that share %v have one of %v, all of them", given, s.store, mark.lease)
 	}
-	if err := s.announce(ctx); err != nil {
-		return s.unavailable(err)
+	return s.insist(ctx, func() error { return s.announce(ctx) })
+}
+
+// insist does something that may be done twice, until it is done or ctx ends.
+func (s *sharing) insist(ctx context.Context, do func() error) error {
+	for {
+		err := do()
+		if err == nil {
+			return nil
+		}
+		if pause(ctx, sharedPause); ctx.Err() != nil {
+			return s.unavailable(err)
+		}
 	}
-	return nil
 }
 
 // create makes the store's first entries, unless somebody else just has.
