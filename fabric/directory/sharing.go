@@ -252,33 +252,36 @@ func (s *sharing) confirm() {
 		case <-s.ctx.Done():
 			return
 		}
-		for {
-			s.registry.mu.Lock()
-			waiting, before := s.waiting, s.replica.revision
-			s.waiting = make(chan struct{})
-			s.registry.mu.Unlock()
-			err := s.round(before)
-			s.registry.mu.Lock()
-			was := s.down
-			s.confirmed, s.down = err, err
-			s.registry.mu.Unlock()
-			close(waiting)
-			switch {
-			case errors.Is(err, ErrStore):
-				s.registry.end(err)
-			case err != nil && was == nil && s.ctx.Err() == nil:
-				s.log.Warn("directory: the store cannot be reached", "store", s.store, "error", err)
-			case err == nil && was != nil:
-				s.log.Info("directory: the store can be reached again", "store", s.store)
-			}
-			if err == nil || s.ctx.Err() != nil {
-				break
-			}
+		for s.confirmOnce() != nil && s.ctx.Err() == nil && s.registry.isOpen() {
 			pause(s.ctx, sharedPause)
 		}
 	}
 }
 
+// confirmOnce is one round, and answers those who wait for it.
+func (s *sharing) confirmOnce() error {
+	s.registry.mu.Lock()
+	waiting, before := s.waiting, s.replica.revision
+	s.waiting = make(chan struct{})
+	s.registry.mu.Unlock()
+	err := s.round(before)
+	s.registry.mu.Lock()
+	was := s.down
+	s.confirmed, s.down = err, err
+	s.registry.mu.Unlock()
+	close(waiting)
+	switch {
+	case errors.Is(err, ErrStore):
+		s.registry.end(err)
+	case err != nil && was == nil && s.ctx.Err() == nil:
+		s.log.Warn("directory: the store cannot be reached", "store", s.store, "error", err)
+	case err == nil && was != nil:
+		s.log.Info("directory: the store can be reached again", "store", s.store)
+	}
+	return err
+}
+
+// round asks for the revision, and waits for it.
 func (s *sharing) round(before uint64) error {
 	ctx, cancel := context.WithTimeout(s.ctx, sharedPatience)
 	defer cancel()
