@@ -162,6 +162,7 @@ func TestImportRulesCatchBreaches(t *testing.T) {
 		{"clock below the loops", "may not import time", at("fabric/internal/flow", "time")},
 		{"library in a second place", "may not import github.com/go-zeromq/zmq4", at("fabric/directory", zmq4.ImportPath)},
 		{"a part of the library in a second place", "may not import github.com/go-zeromq/zmq4", at("fabric", zmq4.ImportPath+"/security/null")},
+		{"etcd's client in a second place", "may not import go.etcd.io/etcd/client/v3", at("cmd/zfab", "go.etcd.io/etcd/client/v3")},
 		{"new dependency", "example.com/heavy", at("fabric", foreign.ImportPath)},
 		{"clock in the core", "core.go may not import time", core},
 		{"clock beside the types of time", "may not use time.Now", watch},

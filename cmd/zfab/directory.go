@@ -51,17 +51,17 @@ func (c *command) directory(ctx *cli.Context) (err error) {
 		return usagef("directory: --data and --store: registrations are kept in one place")
 	}
 	if dir := ctx.String("data"); dir != "" {
-		store, err := datadir.Open(dir)
-		if err != nil {
-			return err
+		store, failure := datadir.Open(dir)
+		if failure != nil {
+			return failure
 		}
 		defer func() { err = errors.Join(err, store.Close()) }()
 		cfg.Store = store
 	}
 	if url := ctx.String("store"); url != "" {
-		store, err := etcddir.Open(url)
-		if err != nil {
-			return usagef("directory: --store: %w", err)
+		store, failure := etcddir.Open(url)
+		if failure != nil {
+			return usagef("directory: --store: %w", failure)
 		}
 		defer func() { err = errors.Join(err, store.Close()) }()
 		cfg.Shared = store

@@ -176,16 +176,15 @@ func (c *clientConn) call(ctx context.Context, q *request) (*reply, error) {
 	}
 }
 
-// result is what the directory said. One that is closing, or cannot reach the store that it shares, answers nothing
-// useful any more: its connection is lost, and another directory may know more.
+// result is what the directory said. One that is closing answers nothing useful any more: its connection is lost. One that
+// cannot reach the store that it shares may soon: who asked decides, see stranded.
 func (k *call) result(r *reply) error {
 	switch r.Error {
 	case codeClosed:
 		k.conn.fail(errors.New("the directory is closing"))
 		return errLost
 	case codeUnavailable:
-		k.conn.fail(errors.New(r.Text))
-		return errLost
+		return &UnavailableError{Addr: k.conn.addr, Err: errors.New(r.Text)}
 	}
 	return r.err(k.asked)
 }

@@ -56,7 +56,8 @@ func (o Options) withDefaults() Options {
 //
 // Once every directory was tried in vain, look-ups do not wait any more: Lookup, Roster and Choose answer from what was
 // heard before, marked stale, and what they cannot answer, like all others, ends at once with *UnavailableError. Changes
-// and new watches wait for a directory to come back, for the timeout at most.
+// and new watches wait for a directory to come back, for the timeout at most. It is the same with a directory that is there
+// and says that the store which it shares with others does not answer; changes and renewals go to another one then.
 //
 //	connected --broken--> dialing --connected--> restating --settled--> connected
 //	                         ^  |failed, backoff     |broken
@@ -99,8 +100,9 @@ type holding struct {
 // Dial connects to the directory at addr, or to the first that answers of several, separated by commas. It tries until
 // one is there, ctx ends, or opts.Timeout is over: then *UnavailableError.
 //
-// When the connection breaks, the directories are tried in the same order again. Several must share what is registered,
-// or only one of them may run at a time: clients that are connected to different ones do not know each other's nodes.
+// When the connection breaks, the directories are tried in the same order again. Several must share what is registered
+// (RegistryConfig.Shared), or only one of them may run at a time: clients that are connected to different ones do not know
+// each other's nodes.
 func Dial(ctx context.Context, addr string, opts Options) (*Client, error) {
 	var key [16]byte
 	if _, err := crand.Read(key[:]); err != nil {

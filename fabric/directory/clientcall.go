@@ -49,14 +49,26 @@ func (c *Client) change(ctx context.Context, requests func(context.Context, *cli
 			})
 		}
 		switch {
-		case errors.Is(err, errLost):
+		case errors.Is(err, errLost), c.stranded(conn, err):
 			continue
+		case errors.Is(err, ErrUnavailable):
+			c.unsettle()
 		case bounded.Err() != nil && errors.Is(err, bounded.Err()):
 			c.suspect(ctx, bounded, conn)
 			c.unsettle()
 		}
 		return c.outcome(ctx, err)
 	}
+}
+
+// stranded gives a connection up if the directory said that it cannot reach its store, and there are others who may.
+// Look-ups do not: all clients would move at the same moment, and be back with nothing if the store is away for all.
+func (c *Client) stranded(conn *clientConn, err error) bool {
+	if len(c.addrs) == 1 || conn == nil || !errors.Is(err, ErrUnavailable) {
+		return false
+	}
+	conn.fail(err)
+	return true
 }
 
 func (c *Client) inTurn(ctx context.Context, conn *clientConn, requests func(context.Context, *clientConn) error) error {

@@ -76,24 +76,53 @@ func (c *Client) tend(conn *clientConn) {
 		case <-c.ctx.Done():
 			return
 		case <-heartbeat.C:
-			if err := c.within(func(ctx context.Context) error { return c.renew(ctx, conn) }); err != nil {
-				conn.fail(fmt.Errorf("no sign of life: %w", err))
+			err := c.within(func(ctx context.Context) error { return c.renew(ctx, conn) })
+			if c.ends(conn, "no sign of life", err) {
 				return
 			}
-			heartbeat.Reset(c.period())
+			heartbeat.Reset(c.next(err))
+			if err == nil && c.isUnsettled() {
+				signal(c.wake)
+			}
 		case <-c.wake:
-			if err := c.within(func(ctx context.Context) error {
+			err := c.within(func(ctx context.Context) error {
 				conn.flush(ctx)
 				if !c.isUnsettled() {
 					return nil
 				}
 				return c.inTurn(ctx, conn, c.restate)
-			}); err != nil {
-				conn.fail(fmt.Errorf("registering again: %w", err))
+			})
+			if c.ends(conn, "registering again", err) {
 				return
+			}
+			if err != nil {
+				heartbeat.Reset(c.next(err))
 			}
 		}
 	}
+}
+
+// ends reports whether an error is the connection's end. A directory that cannot reach its store, and is the only one, is
+// alive.
+func (c *Client) ends(conn *clientConn, what string, err error) bool {
+	switch {
+	case err == nil:
+		return false
+	case c.stranded(conn, err):
+		return true
+	case errors.Is(err, ErrUnavailable):
+		return false
+	}
+	conn.fail(fmt.Errorf("%s: %w", what, err))
+	return true
+}
+
+// next is the time to the next sign of life: soon, if the directory could not reach its store.
+func (c *Client) next(err error) time.Duration {
+	if err != nil {
+		return min(c.period(), rand.N(maxBackoff))
+	}
+	return c.period()
 }
 
 func (c *Client) leaseTime() time.Duration {

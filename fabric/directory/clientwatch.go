@@ -165,6 +165,10 @@ func (w *clientWatcher) answered(r *reply) error {
 	w.asked = nil
 	if err := asked.result(r); err != nil {
 		w.conn = nil // to begin anew, if the caller asks again
+		if errors.Is(err, ErrUnavailable) {
+			asked.conn.fail(err) // the next one is there once a directory knows how things stand
+			return nil
+		}
 		if errors.Is(err, errLost) || errors.Is(err, errNoWatch) {
 			return nil
 		}

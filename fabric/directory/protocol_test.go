@@ -126,6 +126,12 @@ func TestErrorsCrossTheWire(t *testing.T) {
 	if err := back.err(asked); !errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), "something") {
 		t.Errorf("an invalid argument came back as %v", err)
 	}
+	back = errorReply(1, &UnavailableError{Addr: "etcd://h:1", Err: errors.New("no leader")})
+	k := call{conn: &clientConn{addr: "tcp://d:1"}, asked: asked}
+	var away *UnavailableError
+	if err := k.result(back); !errors.As(err, &away) || away.Addr != "tcp://d:1" || !strings.Contains(err.Error(), "etcd://h:1 is unavailable: no leader") {
+		t.Errorf("a store that is away came back as %v", err)
+	}
 	if err := (&reply{Error: "of_the_future", Text: "why"}).err(asked); err == nil || !strings.Contains(err.Error(), "of_the_future") {
 		t.Errorf("an unknown code came back as %v", err)
 	}

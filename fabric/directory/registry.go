@@ -310,6 +310,15 @@ func (r *Registry) Err() error {
 	return r.err
 }
 
+func (r *Registry) isOpen() bool {
+	select {
+	case <-r.done:
+		return false
+	default:
+		return true
+	}
+}
+
 // ended is why a call under way ends.
 func (r *Registry) ended() error {
 	if err := r.Err(); err != nil {

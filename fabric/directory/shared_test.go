@@ -256,6 +256,13 @@ func TestSharedStoreIsAway(t *testing.T) {
 	w := mustWatch(t, c, "c")
 	expect(t, w, "+c/n/0", "synced")
 	plain := dialPeer(t, addrs[1], "REQ", "")
+	single := mustDial(t, addrs[1], testOptions())
+	if _, err := single.Lookup(testContext(t), "n"); err != nil {
+		t.Fatal(err)
+	}
+	single.mu.Lock()
+	connected := single.conn
+	single.mu.Unlock()
 	store.set(func() { store.away = true })
 
 	expectReply(t, plain.ask(fields{"id": 1, "op": "node", "node": "n"}), fields{"id": 1, "error": "unavailable", "nodes": "-"})
@@ -273,9 +280,19 @@ func TestSharedStoreIsAway(t *testing.T) {
 	if _, err := c.Node(testContext(t), "n"); !errors.Is(err, ErrUnavailable) || !strings.Contains(err.Error(), "memory is unavailable") {
 		t.Errorf("the directory's word: %v", err)
 	}
+	if e, err := single.Lookup(testContext(t), "n"); err != nil || !e.Stale { // who knows no other directory
+		t.Errorf("%+v, %v", e, err)
+	}
+	if _, err := single.Join(testContext(t), NodeInfo{Name: "m"}); !errors.Is(err, ErrUnavailable) {
+		t.Errorf("a change: %v", err)
+	}
 	store.set(func() { store.away = false })
 	mustAdd(t, c, incarnation, consumer("c", "n", 1))
 	expect(t, w, "+c/n/1")
+	eventually(t, "an answer over the connection that was there", func() bool {
+		e, err := single.Lookup(testContext(t), "n")
+		return err == nil && !e.Stale && !connected.isBroken()
+	})
 	if e, err := c.Lookup(testContext(t), "n"); err != nil || e.Stale || e.Orphan {
 		t.Errorf("afterwards: %+v, %v", e, err)
 	}
@@ -473,6 +490,7 @@ func TestSharedNamesAreForgotten(t *testing.T) {
 
 func TestSharedOpening(t *testing.T) {
 	store := newMemoryShared()
+	store.lossy = 2 // it is a bad moment
 	r, err := OpenRegistry(RegistryConfig{Shared: store, Lease: time.Minute, WarmUp: true, Logger: quiet})
 	if err != nil {
 		t.Fatal(err)

@@ -3,6 +3,7 @@ package directory
 import (
 	"context"
 	"slices"
+	"time"
 )
 
 // What a Server does with a Registry that shares its table, on behalf of its clients.
@@ -130,32 +131,26 @@ func (s *sharing) remove(ctx context.Context, h *holder, incarnation uint64, mem
 	return s.change(ctx, func(p *replica) (plan, error) { return p.remove(h, incarnation, members) })
 }
 
+// renewLinger is how long a renewal waits for others to be made with it: a thousand nodes are then ten requests to the
+// store, and a node that waits so long has two thirds of its lease left.
+const renewLinger = 50 * time.Millisecond
+
+// renewalBatch is renewals that are made together.
+type renewalBatch struct {
+	leases []int64
+	done   chan struct{} // closed when over and err are there
+	over   []int64
+	err    error
+}
+
 // renew has the store begin leases anew. What it returns as unknown was so afterwards, as was what it does not.
 func (s *sharing) renew(ctx context.Context, h *holder, list []renewal) (unknown []string, err error) {
+	over, err := s.renewLeases(h, list)
+	if err != nil {
+		return nil, err
+	}
 	ctx, cancel := s.bounded(ctx)
 	defer cancel()
-	leases := make([]int64, 0, len(list))
-	_, err = planned(s, func(p *replica) (struct{}, error) {
-		for _, r := range list {
-			if n, err := p.held(h, r.name, r.incarnation); n != nil && err == nil {
-				leases = append(leases, n.shared.lease)
-			}
-		}
-		return struct{}{}, nil
-	})
-	if err != nil {
-		return nil, err
-	}
-	if err := s.reachable(); err != nil {
-		return nil, err
-	}
-	over, err := s.store.Renew(ctx, leases)
-	if err != nil {
-		return nil, s.failed(err)
-	}
-	if err := s.fresh(ctx); err != nil {
-		return nil, err
-	}
 	unknown, changed := s.renewed(h, list, over)
 	for part := range slices.Chunk(changed, MaxSharedTransaction) {
 		pl, err := planned(s, func(p *replica) (plan, error) { return p.loads(part), nil })
@@ -167,6 +162,52 @@ func (s *sharing) renew(ctx context.Context, h *holder, list []renewal) (unknown
 		}
 	}
 	return unknown, nil
+}
+
+// renewLeases renews the leases of those of the nodes that are h's. Who comes first waits for others, and makes the request
+// for all of them.
+func (s *sharing) renewLeases(h *holder, list []renewal) (over []int64, err error) {
+	batch, first, err := s.joinBatch(h, list)
+	if err != nil {
+		return nil, err
+	}
+	if !first {
+		<-batch.done // the first one's request is bounded
+		return batch.over, batch.err
+	}
+	pause(s.ctx, renewLinger)
+	s.registry.mu.Lock()
+	s.renewing = nil
+	s.registry.mu.Unlock()
+	ctx, cancel := s.bounded(s.ctx)
+	defer cancel()
+	if batch.over, batch.err = s.store.Renew(ctx, batch.leases); batch.err != nil {
+		batch.err = s.failed(batch.err)
+	} else {
+		batch.err = s.fresh(ctx)
+	}
+	close(batch.done)
+	return batch.over, batch.err
+}
+
+// joinBatch adds to the renewals that are about to be made; the first to come begins them.
+func (s *sharing) joinBatch(h *holder, list []renewal) (batch *renewalBatch, first bool, err error) {
+	_, err = planned(s, func(p *replica) (struct{}, error) {
+		if s.down != nil {
+			return struct{}{}, s.down
+		}
+		if first = s.renewing == nil; first {
+			s.renewing = &renewalBatch{done: make(chan struct{})}
+		}
+		batch = s.renewing
+		for _, r := range list {
+			if n, err := p.held(h, r.name, r.incarnation); n != nil && err == nil {
+				batch.leases = append(batch.leases, n.shared.lease)
+			}
+		}
+		return struct{}{}, nil
+	})
+	return batch, first, err
 }
 
 // renewed notes which leases were begun anew, and returns the nodes that are not h's, and those of which it is worth

@@ -57,6 +57,7 @@ type sharing struct {
 	confirmed  error         // how the last round ended
 	down       error         // why the store cannot be reached; nil: it can
 	connection uint64        // counts the sessions' connections
+	renewing   *renewalBatch // that is about to be made; nil: none
 }
 
 // share makes the registry one of those that have the store. It begins with what is there, or begins the store.
@@ -102,8 +103,8 @@ func (s *sharing) begin(ctx context.Context, cfg RegistryConfig, given time.Dura
 		if len(s.replica.table.nodes)+len(s.replica.lives) > 0 {
 			return &StoreError{errors.New("there are entries, and nothing that says of which fabric")}
 		}
-		if err := s.create(ctx, cfg); err != nil {
-			return s.unavailable(err)
+		if err := s.insist(ctx, func() error { return s.create(ctx, cfg) }); err != nil {
+			return err
 		}
 		if err := s.read(ctx); err != nil { // of several that begin it one has
 			return err
@@ -116,10 +117,20 @@ func (s *sharing) begin(ctx context.Context, cfg RegistryConfig, given time.Dura
 	case given != 0 && given != mark.lease:
 		return invalid("a lease of %v: the directories that share %v have one of %v, all of them", given, s.store, mark.lease)
 	}
-	if err := s.announce(ctx); err != nil {
-		return s.unavailable(err)
+	return s.insist(ctx, func() error { return s.announce(ctx) })
+}
+
+// insist does something that may be done twice, until it is done or ctx ends.
+func (s *sharing) insist(ctx context.Context, do func() error) error {
+	for {
+		err := do()
+		if err == nil {
+			return nil
+		}
+		if pause(ctx, sharedPause); ctx.Err() != nil {
+			return s.unavailable(err)
+		}
 	}
-	return nil
 }
 
 // create makes the store's first entries, unless somebody else just has.
@@ -241,33 +252,36 @@ func (s *sharing) confirm() {
 		case <-s.ctx.Done():
 			return
 		}
-		for {
-			s.registry.mu.Lock()
-			waiting, before := s.waiting, s.replica.revision
-			s.waiting = make(chan struct{})
-			s.registry.mu.Unlock()
-			err := s.round(before)
-			s.registry.mu.Lock()
-			was := s.down
-			s.confirmed, s.down = err, err
-			s.registry.mu.Unlock()
-			close(waiting)
-			switch {
-			case errors.Is(err, ErrStore):
-				s.registry.end(err)
-			case err != nil && was == nil && s.ctx.Err() == nil:
-				s.log.Warn("directory: the store cannot be reached", "store", s.store, "error", err)
-			case err == nil && was != nil:
-				s.log.Info("directory: the store can be reached again", "store", s.store)
-			}
-			if err == nil || s.ctx.Err() != nil {
-				break
-			}
+		for s.confirmOnce() != nil && s.ctx.Err() == nil && s.registry.isOpen() {
 			pause(s.ctx, sharedPause)
 		}
 	}
 }
 
+// confirmOnce is one round, and answers those who wait for it.
+func (s *sharing) confirmOnce() error {
+	s.registry.mu.Lock()
+	waiting, before := s.waiting, s.replica.revision
+	s.waiting = make(chan struct{})
+	s.registry.mu.Unlock()
+	err := s.round(before)
+	s.registry.mu.Lock()
+	was := s.down
+	s.confirmed, s.down = err, err
+	s.registry.mu.Unlock()
+	close(waiting)
+	switch {
+	case errors.Is(err, ErrStore):
+		s.registry.end(err)
+	case err != nil && was == nil && s.ctx.Err() == nil:
+		s.log.Warn("directory: the store cannot be reached", "store", s.store, "error", err)
+	case err == nil && was != nil:
+		s.log.Info("directory: the store can be reached again", "store", s.store)
+	}
+	return err
+}
+
+// round asks for the revision, and waits for it.
 func (s *sharing) round(before uint64) error {
 	ctx, cancel := context.WithTimeout(s.ctx, sharedPatience)
 	defer cancel()

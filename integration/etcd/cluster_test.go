@@ -105,7 +105,8 @@ func killAtEnd(t testing.TB, p *program) {
 	t.Cleanup(func() {
 		p.kill()
 		if t.Failed() {
-			t.Logf("%s wrote:\n%s", p.name, p.stderr.String())
+			wrote := p.stderr.String()
+			t.Logf("%s wrote, in the end:\n%s", p.name, wrote[max(0, len(wrote)-4096):])
 		}
 	})
 }

@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"regexp"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -223,6 +224,23 @@ func TestMembersHang(t *testing.T) {
 	}
 	defer w.Close()
 	expect(t, w, "synced")
+	stop := make(chan struct{})
+	var asking sync.WaitGroup
+	defer asking.Wait()
+	defer close(stop)
+	for i := range 4 { // it is asked all the time
+		asker := dial(t, []string{address}, i)
+		asking.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+					_, _ = asker.Node(t.Context(), "n") // it may not know meanwhile
+				}
+			}
+		})
+	}
 	for i, m := range c.members {
 		if err := m.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
 			t.Fatal(err)
@@ -238,9 +256,10 @@ func TestMembersHang(t *testing.T) {
 			}
 			told = e.Kind.String() + " " + e.Member.String()
 		}
-		if _, err := d.Node(t.Context(), "n"); err != nil {
-			t.Errorf("with %s hanging: %v", m.name, err)
-		}
+		until(t, "the directory's word", func() bool {
+			_, err := d.Node(t.Context(), "n")
+			return err == nil
+		})
 		t.Logf("%s hangs: changed and told after %v", m.name, time.Since(began).Round(time.Millisecond))
 		if err := m.cmd.Process.Signal(syscall.SIGCONT); err != nil {
 			t.Fatal(err)

@@ -50,7 +50,7 @@ func (h *history) record(client int, q question, call int64, r reply, end int64)
 	case q.verb != expire && q.verb != lose:
 		h.calls[q.verb]++
 		if r.refusal != "" {
-			h.refused[string(q.verb)+" "+r.refusal]++
+			h.refused[string(q.verb)+": "+r.refusal]++
 		}
 	}
 }
@@ -247,7 +247,7 @@ func (c *client) act(rest time.Duration) {
 		return
 	}
 	switch n := c.rng.IntN(100); {
-	case n < 25:
+	case n < 25, c.held == 0 && n >= 70:
 		c.lookUp()
 	case n < 30:
 		c.drop()
@@ -257,7 +257,7 @@ func (c *client) act(rest time.Duration) {
 		c.register()
 	case c.lostSession():
 		c.resume(c.held)
-	case n < 75:
+	case n < 65:
 		c.renew()
 	case n < 88:
 		c.leave()

@@ -21,7 +21,7 @@ import (
 const (
 	// attempt is how long one try at something takes at most; a request has four times that.
 	attempt = 500 * time.Millisecond
-	// writeAttempt is the same for what a majority writes to its disks.
+	// writeAttempt is the same for what waits until a majority has written to its disks.
 	writeAttempt = 2 * attempt
 	// attemptPause is the time between two tries of which the first failed at once.
 	attemptPause = 20 * time.Millisecond
@@ -250,7 +250,8 @@ func (s *Store) Renew(ctx context.Context, leases []int64) (over []int64, err er
 	if len(leases) == 0 {
 		return nil, nil
 	}
-	err = s.try(ctx, attempt, func(ctx context.Context) error {
+	// A lease that has just ended is answered once its entries are removed, by a write.
+	err = s.try(ctx, writeAttempt, func(ctx context.Context) error {
 		over, err = s.renew(ctx, leases)
 		return err
 	})

@@ -52,9 +52,9 @@ func (s *Store) watch(ctx context.Context, after uint64, told func(directory.Sha
 	if !begins.Stop() {
 		return errWatchHangs
 	}
+	var late time.Time        // since when somebody has waited and it has said nothing; zero: nobody does
 	timer := time.NewTimer(0) // it begins with a look at what is wanted
 	defer timer.Stop()
-	heard := time.Now() // when it said something, or was not late
 	for {
 		select {
 		case r, ok := <-events:
@@ -68,27 +68,29 @@ func (s *Store) watch(ctx context.Context, after uint64, told func(directory.Sha
 			case !ok:
 				return errWatchEnded
 			}
-			heard = time.Now()
 			for _, u := range s.updates(r) {
 				told(u)
 				after = u.Revision
 			}
+			late = time.Time{}
+			timer.Reset(progressAgain)
 		case <-s.asked:
-			if s.late(after) {
+			if late.IsZero() && s.late(after) { // else the timer runs already
+				late = time.Now()
 				timer.Reset(progressAfter)
-			} else {
-				heard = time.Now()
 			}
 		case <-timer.C:
 			switch {
 			case !s.late(after):
-				heard = time.Now()
-			case time.Since(heard) > hangs:
+				late = time.Time{}
+				continue
+			case late.IsZero():
+				late = time.Now()
+			case time.Since(late) > hangs:
 				return errWatchHangs
-			default:
-				s.askProgress(ctx)
-				timer.Reset(progressAgain)
 			}
+			s.askProgress(ctx)
+			timer.Reset(progressAgain)
 		}
 	}
 }
