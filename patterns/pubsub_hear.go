@@ -44,7 +44,7 @@ func (p *publisher) hello(addr fabric.Address, t *fabric.Target) {
 		}
 		p.forget(o) // its stream has ended, and another begun
 	}
-	o := &outlet{addr: addr, target: t, subs: make(map[uint64]*subscription)}
+	o := newOutlet(addr, t)
 	o.token = p.outlets.add(o)
 	p.byAddr[addr] = o
 	p.say(o, dispatch{kind: kindPublishes, number: uint64(p.heard.Address().Index), token: o.token})

@@ -12,8 +12,8 @@ import (
 //	      no room            last one sent
 //	idle ---------> sending ---------------> idle
 //
-// What waits is bounded: copies for reliable subscriptions by their room, all other
-// copies by Backlog and slack, what is replayed by maxReplays, and words about
+// What waits is bounded: copies for reliable subscriptions by their room, those that
+// give way to newer ones and all others by Backlog and slack each, what is replayed by maxReplays, and words about
 // subscriptions by how many there are.
 type outlet struct {
 	token  uint64         // the hub's name for it
@@ -35,14 +35,21 @@ type outlet struct {
 	slack      int
 	slackBytes int64
 
-	// Those that may be dropped.
-	loose      int
-	looseBytes int64
-	oldest     *chainLink[dispatch]            // nil if there is none
-	byTopic    map[string]*chainLink[dispatch] // that give way to newer ones
+	// Those that may be dropped: by age, and those that give way to newer ones of their
+	// topic, which others must not push out.
+	loose, values looseOnes
+	byTopic       map[string]*chainLink[dispatch] // of values
 
 	copies, dropped uint64
 	scratch         []byte // the goroutine's
+}
+
+// looseOnes are copies that wait and may be dropped.
+type looseOnes struct {
+	is     func(*dispatch) bool
+	len    int
+	bytes  int64
+	oldest *chainLink[dispatch] // nil if there is none
 }
 
 // maxReplays bounds what waits to be replayed to one node.
@@ -64,7 +71,48 @@ type dispatch struct {
 
 func (d *dispatch) isMessage() bool { return d.kind == kindPublished || d.kind == kindReplayed }
 
-func (d *dispatch) loose() bool { return d.kind == kindPublished && !d.stop.reliable }
+func (d *dispatch) isLoose() bool {
+	return d.kind == kindPublished && !d.stop.reliable && !d.stop.conflate
+}
+
+func (d *dispatch) isValue() bool {
+	return d.kind == kindPublished && !d.stop.reliable && d.stop.conflate
+}
+
+func newOutlet(addr fabric.Address, target *fabric.Target) *outlet {
+	return &outlet{
+		addr: addr, target: target, subs: make(map[uint64]*subscription), byTopic: make(map[string]*chainLink[dispatch]),
+		loose: looseOnes{is: (*dispatch).isLoose}, values: looseOnes{is: (*dispatch).isValue},
+	}
+}
+
+// add notes one that was put at the end, if it is one of these.
+func (lo *looseOnes) add(l *chainLink[dispatch]) bool {
+	if !lo.is(&l.v) {
+		return false
+	}
+	lo.len++
+	lo.bytes += int64(len(l.v.body))
+	if lo.oldest == nil {
+		lo.oldest = l
+	}
+	return true
+}
+
+// remove notes that one is about to be taken out.
+func (lo *looseOnes) remove(l *chainLink[dispatch]) {
+	if !lo.is(&l.v) {
+		return
+	}
+	lo.len--
+	lo.bytes -= int64(len(l.v.body))
+	if lo.oldest == l {
+		lo.oldest = l.next
+		for lo.oldest != nil && !lo.is(&lo.oldest.v) {
+			lo.oldest = lo.oldest.next
+		}
+	}
+}
 
 // head is the record, without its body.
 func (d *dispatch) head(b []byte) []byte {
@@ -118,15 +166,13 @@ func (p *publisher) put(o *outlet, d dispatch) {
 	if o.gone {
 		return
 	}
-	if d.loose() && d.stop.conflate {
-		if old := o.byTopic[d.topic]; old != nil {
-			p.stats.Conflated++
-			after := &d
-			if old.next != nil {
-				after = &old.next.v
-			}
-			after.merge(o.take(old).missed)
+	if old := o.byTopic[d.topic]; d.isValue() && old != nil {
+		p.stats.Conflated++
+		after := &d
+		if old.next != nil {
+			after = &old.next.v
 		}
+		after.merge(o.take(old).missed)
 	}
 	o.put++
 	d.turn = o.put
@@ -139,24 +185,13 @@ func (p *publisher) put(o *outlet, d dispatch) {
 		o.replays++
 		d.sub.replays++
 		o.slack = max(o.slack, o.replays)
-		o.slackBytes = max(o.slackBytes, o.bytes-o.looseBytes)
+		o.slackBytes = max(o.slackBytes, o.bytes-o.loose.bytes-o.values.bytes)
 	}
-	if d.loose() {
-		o.loose++
-		o.looseBytes += int64(len(d.body))
-		if o.oldest == nil {
-			o.oldest = l
-		}
-		if d.stop.conflate {
-			if o.byTopic == nil {
-				o.byTopic = make(map[string]*chainLink[dispatch])
-			}
-			o.byTopic[d.topic] = l
-		}
-		room := p.cfg.backlog
-		for o.loose > 1 && (int64(o.loose-o.slack) > room.Messages || o.looseBytes-o.slackBytes > room.Bytes) {
-			p.dropOldest(o)
-		}
+	if o.values.add(l) {
+		o.byTopic[d.topic] = l
+		p.trim(o, &o.values)
+	} else if o.loose.add(l) {
+		p.trim(o, &o.loose)
 	}
 	if !o.sending {
 		o.sending = true
@@ -164,11 +199,19 @@ func (p *publisher) put(o *outlet, d dispatch) {
 	}
 }
 
+// trim drops what is one too many. Under mu.
+func (p *publisher) trim(o *outlet, lo *looseOnes) {
+	room := p.cfg.backlog
+	for lo.len > 1 && (int64(lo.len-o.slack) > room.Messages || lo.bytes-o.slackBytes > room.Bytes) {
+		p.dropOldest(o, lo)
+	}
+}
+
 // dropOldest drops the copy that has waited longest, and has what is behind it say
 // so. There is another one.
-func (p *publisher) dropOldest(o *outlet) {
-	next := &o.oldest.next.v
-	d := o.take(o.oldest)
+func (p *publisher) dropOldest(o *outlet, lo *looseOnes) {
+	next := &lo.oldest.next.v
+	d := o.take(lo.oldest)
 	p.missed(d.stop, len(d.body))
 	next.merge(d.missed)
 	if next.missed == nil {
@@ -183,14 +226,10 @@ func (p *publisher) dropOldest(o *outlet) {
 
 // take takes something out.
 func (o *outlet) take(l *chainLink[dispatch]) dispatch {
-	if o.oldest == l {
-		o.oldest = l.next
-		for o.oldest != nil && !o.oldest.v.loose() {
-			o.oldest = o.oldest.next
-		}
-	}
-	if d := &l.v; d.loose() && o.byTopic[d.topic] == l {
-		delete(o.byTopic, d.topic)
+	o.loose.remove(l)
+	o.values.remove(l)
+	if o.byTopic[l.v.topic] == l {
+		delete(o.byTopic, l.v.topic)
 	}
 	d := o.waiting.remove(l)
 	if d.isMessage() {
@@ -200,10 +239,6 @@ func (o *outlet) take(l *chainLink[dispatch]) dispatch {
 	if d.kind == kindReplayed {
 		o.replays--
 		d.sub.replays--
-	}
-	if d.loose() {
-		o.loose--
-		o.looseBytes -= int64(len(d.body))
 	}
 	return d
 }

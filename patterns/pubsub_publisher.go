@@ -24,7 +24,9 @@ type PublisherConfig[T any] struct {
 	// as long as Publish's context allows; at least 10 ms.
 	EvictAfter time.Duration
 	// Backlog bounds what waits here for a node whose stream is full, besides what
-	// reliable subscribers have room for: beyond it the oldest is dropped. Default:
+	// reliable subscribers have room for: beyond it the oldest is dropped. Messages that
+	// give way to newer ones of their topic have as much for themselves. While somebody
+	// at that node waits to have the past replayed, so much more may wait. Default:
 	// 1,024 messages, 4 MiB.
 	Backlog fabric.HighWaterMark
 	// HighWaterMark bounds the stream to each node that has subscribers. A smaller one
