@@ -512,4 +512,3 @@ func TestPubSubHubIsShared(t *testing.T) {
 		t.Errorf("%d hubs are left behind", len(hubs.open))
 	}
 }
-

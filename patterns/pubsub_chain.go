@@ -14,8 +14,9 @@ type chainLink[T any] struct {
 	v          T
 }
 
-// maxSpares is how many links a chain keeps for the next things.
-const maxSpares = 64
+// maxSpares is how many links a chain keeps for the next things: more than come at
+// a time while its reader keeps up.
+const maxSpares = 256
 
 // append puts v at the end.
 func (c *chain[T]) append(v T) *chainLink[T] {

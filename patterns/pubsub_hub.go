@@ -21,7 +21,9 @@ type hub struct {
 	cancel   context.CancelFunc
 	wg       sync.WaitGroup
 
-	last *source // the reading goroutine's: of the message before
+	// The reading goroutine's.
+	last  *source       // of the message before
+	rouse []*subscriber // that sleep, and have something to read
 
 	malformed atomic.Uint64 // messages on the channel that are no records of this pattern
 	unwanted  atomic.Uint64 // messages that came for who has unsubscribed
@@ -352,11 +354,29 @@ func (h *hub) loosen(t *tie) {
 	h.news = signal(h.news)
 }
 
+// rouseEvery is after how many messages subscribers are roused that slept when they
+// came: one at a time costs as much as many, and so few take no time to speak of.
+const rouseEvery = 64
+
+// noWait is the context of a Receive that does not wait.
+var noWait = func() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return ctx
+}()
+
 // read takes what publishers send, until the hub or its node is closed. It waits
-// for nobody.
+// for nobody. Subscribers that sleep are roused when nothing more has come, or some
+// has been put into their queues.
 func (h *hub) read() {
-	for {
-		m, err := h.consumer.Receive(context.Background())
+	for taken := 1; ; taken++ {
+		m, err := h.consumer.Receive(noWait)
+		if err == context.Canceled || taken%rouseEvery == 0 {
+			h.rouseAll()
+		}
+		if err == context.Canceled {
+			m, err = h.consumer.Receive(context.Background())
+		}
 		lost := lostPeer(err)
 		switch {
 		case lost != nil:
@@ -370,6 +390,14 @@ func (h *hub) read() {
 	}
 }
 
+func (h *hub) rouseAll() {
+	for i, s := range h.rouse {
+		s.rouse()
+		h.rouse[i] = nil
+	}
+	h.rouse = h.rouse[:0]
+}
+
 // end is the hub's end, also if only its node was closed.
 func (h *hub) end() {
 	hubs.mu.Lock()
@@ -378,6 +406,7 @@ func (h *hub) end() {
 	}
 	hubs.mu.Unlock()
 	h.cancel()
+	h.rouseAll()
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.closed = true

@@ -19,7 +19,7 @@ type subscriber struct {
 	hub   *hub
 	id    uint64
 	cfg   subscriberConfig
-	ready chan struct{} // capacity 1: there is something
+	ready chan struct{} // capacity 1: the program is to look again
 	read  chan struct{} // closed when the program has read all, up to the end
 
 	// Under the hub's mu.
@@ -52,9 +52,14 @@ type letter struct {
 	tie   *tie // of a message
 	topic string
 	body  []byte
-	// missed, and by whom they were published
-	missed uint64
+	word  *letterWord // of what is no message
+}
+
+// letterWord is a letter that is no message: so many that were missed of a
+// publisher, or an error about its node or somebody else's message.
+type letterWord struct {
 	from   fabric.Address
+	missed uint64
 	err    error
 }
 
@@ -131,7 +136,8 @@ func (s *subscriber) deliver(t *tie, topic string, body []byte, past bool) {
 	s.put(l)
 }
 
-// put puts a letter at the end.
+// put puts a letter at the end. Only the hub's reading goroutine calls it, and what
+// does.
 func (s *subscriber) put(l letter) *chainLink[letter] {
 	link := s.letters.append(l)
 	if l.isMessage() {
@@ -151,7 +157,10 @@ func (s *subscriber) put(l letter) *chainLink[letter] {
 			s.byTopic[l.topic] = link
 		}
 	}
-	s.wake()
+	if s.waiting {
+		s.waiting = false
+		s.hub.rouse = append(s.hub.rouse, s)
+	}
 	return link
 }
 
@@ -166,10 +175,10 @@ func (s *subscriber) take(link *chainLink[letter]) letter {
 	if s.byTopic[link.v.topic] == link {
 		delete(s.byTopic, link.v.topic)
 	}
-	if l := &link.v; l.kind == missedLetter && s.gaps[l.from] == link {
-		delete(s.gaps, l.from)
-	} else if l.kind == lostLetter && s.losses[l.from.Node] == link {
-		delete(s.losses, l.from.Node)
+	if l := &link.v; l.kind == missedLetter && s.gaps[l.word.from] == link {
+		delete(s.gaps, l.word.from)
+	} else if l.kind == lostLetter && s.losses[l.word.from.Node] == link {
+		delete(s.losses, l.word.from.Node)
 	}
 	l := s.letters.remove(link)
 	size := int64(len(l.body))
@@ -190,13 +199,12 @@ func (s *subscriber) take(link *chainLink[letter]) letter {
 	return l
 }
 
-func (s *subscriber) wake() {
-	if s.waiting {
-		s.waiting = false
-		select {
-		case s.ready <- struct{}{}:
-		default:
-		}
+// rouse ends the program's wait, or makes the next one end at once. Either way it
+// looks again.
+func (s *subscriber) rouse() {
+	select {
+	case s.ready <- struct{}{}:
+	default:
 	}
 }
 
@@ -217,13 +225,13 @@ func (s *subscriber) miss(t *tie, messages uint64) {
 	}
 	from := t.source.addr
 	if link := s.gaps[from]; link != nil {
-		link.v.missed += messages
+		link.v.word.missed += messages
 		return
 	}
 	if s.gaps == nil {
 		s.gaps = make(map[fabric.Address]*chainLink[letter])
 	}
-	s.gaps[from] = s.put(letter{kind: missedLetter, missed: messages, from: from})
+	s.gaps[from] = s.put(letter{kind: missedLetter, word: &letterWord{missed: messages, from: from}})
 }
 
 // lost tells the program that a node with publishers is lost.
@@ -234,7 +242,7 @@ func (s *subscriber) lost(err *fabric.PeerLostError) {
 		return
 	}
 	if link := s.losses[err.Node]; link != nil {
-		if link.v.err == err {
+		if link.v.word.err == err {
 			return // for another publisher there
 		}
 		s.take(link)
@@ -242,7 +250,7 @@ func (s *subscriber) lost(err *fabric.PeerLostError) {
 	if s.losses == nil {
 		s.losses = make(map[string]*chainLink[letter])
 	}
-	s.losses[err.Node] = s.put(letter{kind: lostLetter, from: fabric.Address{Node: err.Node}, err: err})
+	s.losses[err.Node] = s.put(letter{kind: lostLetter, word: &letterWord{from: fabric.Address{Node: err.Node}, err: err}})
 }
 
 // strange tells the program that somebody else sends on the channel.
@@ -251,7 +259,7 @@ func (s *subscriber) strange(err error) {
 	defer s.mu.Unlock()
 	if s.err == nil && !s.odd {
 		s.odd = true
-		s.put(letter{kind: strangeLetter, err: err})
+		s.put(letter{kind: strangeLetter, word: &letterWord{err: err}})
 	}
 }
 
@@ -275,7 +283,7 @@ func (s *subscriber) end(err error) {
 	defer s.mu.Unlock()
 	if s.err == nil {
 		s.err = err
-		s.wake()
+		s.rouse()
 	}
 }
 

@@ -128,9 +128,9 @@ func (s *Subscriber[T]) Receive(ctx context.Context) (Publication[T], error) {
 	}
 	switch l.kind {
 	case missedLetter:
-		return Publication[T]{}, &MissedError{Channel: s.core.hub.key.channel, Publisher: l.from, Messages: l.missed}
+		return Publication[T]{}, &MissedError{Channel: s.core.hub.key.channel, Publisher: l.word.from, Messages: l.word.missed}
 	case lostLetter, strangeLetter:
-		return Publication[T]{}, l.err
+		return Publication[T]{}, l.word.err
 	}
 	p := Publication[T]{Topic: l.topic, Publisher: l.tie.source.addr, Replayed: l.kind == pastLetter}
 	s.value = *new(T)
