@@ -4,10 +4,13 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/zfab/zfab/fabric"
+	"github.com/zfab/zfab/fabric/directory"
 )
 
 // hub is what the subscribers of one channel at one node share: the consumer that
@@ -279,14 +282,21 @@ func (h *hub) add(sub *subscriber) error {
 	return nil
 }
 
+// askAgain is how often the directory is asked for publishers that do not confirm:
+// they may be gone.
+const askAgain = time.Second
+
 // confirmed waits until all publishers that the directory knows have confirmed a
 // subscriber, or ctx ends.
 func (h *hub) confirmed(ctx context.Context, sub *subscriber) error {
+	again := time.NewTicker(askAgain)
+	defer again.Stop()
+	publishers := h.publishers(ctx)
 	for {
 		h.mu.Lock()
 		news, closed := h.news, h.closed
 		var missing []string
-		for _, addr := range h.producer.Consumers() {
+		for addr := range publishers {
 			s := h.byAnswer[addr]
 			if s == nil || !s.finished && (s.ties[sub.id] == nil || !s.ties[sub.id].confirmed) {
 				missing = append(missing, addr.Node)
@@ -304,10 +314,32 @@ func (h *hub) confirmed(ctx context.Context, sub *subscriber) error {
 		}
 		select {
 		case <-news:
+		case <-again.C:
+			publishers = h.publishers(ctx)
 		case <-ctx.Done():
-			return &UnconfirmedError{Channel: h.key.channel, Nodes: missing, Err: ctx.Err()}
+			slices.Sort(missing)
+			return &UnconfirmedError{Channel: h.key.channel, Nodes: slices.Compact(missing), Err: ctx.Err()}
 		}
 	}
+}
+
+// publishers is those that the directory knows, by their consumers beside the
+// channel: the node may be a moment behind it. Without the directory, what the node
+// knows must do.
+func (h *hub) publishers(ctx context.Context) map[fabric.Address]bool {
+	known := make(map[fabric.Address]bool)
+	members, err := h.key.node.Directory().Members(ctx, subscriptionChannel(h.key.channel))
+	if err != nil {
+		for _, addr := range h.producer.Consumers() {
+			known[addr] = true
+		}
+	}
+	for _, m := range members {
+		if m.Role == directory.Consumer {
+			known[fabric.Address{Node: m.Node, Index: m.Index}] = true
+		}
+	}
+	return known
 }
 
 // unsubscribe ends a subscriber's subscriptions. It gets what is published until

@@ -225,6 +225,23 @@ func TestPubSubNoSlowJoiner(t *testing.T) {
 	}
 }
 
+// The same where nodes know the channel already, and are a moment behind the
+// directory.
+func TestPubSubNoSlowJoinerAtBusyNodes(t *testing.T) {
+	dir := directory.NewRegistry()
+	nodes := []*fabric.Node{openNode(t, dir, "n1"), openNode(t, dir, "n2")}
+	for i := range 100 {
+		p := openPublisherOf(t, nodes[i%2], PublisherConfig[int]{})
+		s := openSubscriberOf(t, nodes[i/2%2], SubscriberConfig[int]{Publishers: 1})
+		publish(t, p, "a", i)
+		check(t, p.Close())
+		if got := rest(t, s); !slices.Equal(got, []int{i}) {
+			t.Fatalf("got %v, want %d", got, i)
+		}
+		check(t, s.Close())
+	}
+}
+
 func TestPubSubWaitSubscribers(t *testing.T) {
 	ctx, dir := testContext(t), directory.NewRegistry()
 	p := openPublisherOf(t, openNode(t, dir, "p"), PublisherConfig[int]{})
