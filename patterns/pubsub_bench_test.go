@@ -63,15 +63,19 @@ func benchPubSub(b *testing.B, nodes, each int) {
 // One subscriber that stops reading changes what others get by less than 5 %: they
 // take turns beside one that reads and beside the same one when it has stopped, so
 // that both see the same machine. As a busy one may be slow in the wrong turns, one
-// good comparison of a few is enough.
+// good comparison of a few is enough. The fastest turn of each counts: whatever else
+// the machine does only makes them slower.
 func TestPubSubSlowSubscriberHoldsUpNobody(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector takes most of the time itself")
+	}
 	for name, c := range map[string]struct {
 		cfg   SubscriberConfig[[]byte]
 		turns int
 	}{
-		"latest":       {SubscriberConfig[[]byte]{Quality: Latest}, 9},
-		"conflating":   {SubscriberConfig[[]byte]{Quality: Latest, Conflate: true}, 9},
-		"bounded drop": {SubscriberConfig[[]byte]{Quality: BoundedDrop}, 9},
+		"latest":       {SubscriberConfig[[]byte]{Quality: Latest}, 7},
+		"conflating":   {SubscriberConfig[[]byte]{Quality: Latest, Conflate: true}, 7},
+		"bounded drop": {SubscriberConfig[[]byte]{Quality: BoundedDrop}, 7},
 		"reliable":     {SubscriberConfig[[]byte]{Quality: Reliable}, 3}, // once it is evicted
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -91,13 +95,13 @@ func TestPubSubSlowSubscriberHoldsUpNobody(t *testing.T) {
 	}
 }
 
-// besides returns the median time that some messages take to all of four
+// besides returns the least time that some messages take to all of four
 // subscribers, beside one that reads and beside one that has stopped.
 func besides(t *testing.T, cfg SubscriberConfig[[]byte], turns int) (reading, stopped time.Duration) {
 	ctx, dir := testContext(t), directory.NewRegistry()
 	p := openPublisherOf(t, openNode(t, dir, "p"), PublisherConfig[[]byte]{Quality: Reliable, EvictAfter: time.Second})
 	n := openNode(t, dir, "s")
-	const subscribers, messages = 4, 10_000
+	const subscribers, messages = 4, 5_000
 	var came atomic.Int64
 	all := make(chan struct{}, 1)
 	var running sync.WaitGroup
@@ -163,7 +167,5 @@ func besides(t *testing.T, cfg SubscriberConfig[[]byte], turns int) (reading, st
 		after = append(after, turn())
 		check(t, s.Close())
 	}
-	slices.Sort(before)
-	slices.Sort(after)
-	return before[turns/2], after[turns/2]
+	return slices.Min(before), slices.Min(after)
 }
