@@ -205,7 +205,21 @@ func TestPubSubTooLarge(t *testing.T) {
 	}
 }
 
-// The same, if the message has to wait first.
+// A node that takes not even a hello has no subscribers, and nobody else notices.
+func TestPubSubNodeThatTakesNothing(t *testing.T) {
+	dir := directory.NewRegistry()
+	p := openPublisherOf(t, openNode(t, dir, "p"), PublisherConfig[int]{})
+	tiny := openNodeOf(t, fabric.Config{Name: "tiny", Directory: dir, MaxMessage: 4})
+	var e *UnconfirmedError
+	if _, err := OpenSubscriber(shortContext(t), tiny, SubscriberConfig[int]{Channel: "news", Filters: []Filter{Prefix("")}}); !errors.As(err, &e) {
+		t.Errorf("got %v", err)
+	}
+	s := openSubscriberOf(t, openNode(t, dir, "s"), SubscriberConfig[int]{})
+	publish(t, p, "a", 1)
+	values(t, s, 1)
+}
+
+// A message that is found to be too large only after it had to wait.
 func TestPubSubTooLargeLater(t *testing.T) {
 	ctx, dir := testContext(t), directory.NewRegistry()
 	a := &away{relays: []*relay{newRelay(t, dir), newRelay(t, dir)}}
@@ -437,17 +451,17 @@ func TestPubSubRefusesBadConfig(t *testing.T) {
 	}
 	all := []Filter{Prefix("")}
 	for want, cfg := range map[string]SubscriberConfig[int]{
-		"Filters is []":           {},
-		"be 1 to 64":              {Filters: slices.Repeat(all, 65)},
-		"a token is empty":        {Filters: []Filter{Pattern("a.")}},
-		"quality 9":               {Filters: all, Quality: 9},
-		"Conflate":                {Filters: all, Conflate: true},
-		"Queue.Messages is -1":    {Filters: all, Queue: fabric.HighWaterMark{Messages: -1}},
-		"Queue.Bytes is -1":       {Filters: all, Queue: fabric.HighWaterMark{Bytes: -1}},
-		"Replay is -1":            {Filters: all, Replay: -1},
-		"Replay and Retained":     {Filters: all, Replay: 1, Retained: true},
-		"Publishers is -1":        {Filters: all, Publishers: -1},
-		`channel name "a/b.subs"`: {Filters: all, Channel: "a/b"},
+		"Filters is []":              {},
+		"be 1 to 64":                 {Filters: slices.Repeat(all, 65)},
+		"a token is empty":           {Filters: []Filter{Pattern("a.")}},
+		"quality 9":                  {Filters: all, Quality: 9},
+		"go with the quality latest": {Filters: all, Conflate: true},
+		"Queue.Messages is -1":       {Filters: all, Queue: fabric.HighWaterMark{Messages: -1}},
+		"Queue.Bytes is -1":          {Filters: all, Queue: fabric.HighWaterMark{Bytes: -1}},
+		"Replay is -1":               {Filters: all, Replay: -1},
+		"be 0 with Retained":         {Filters: all, Replay: 1, Retained: true},
+		"Publishers is -1":           {Filters: all, Publishers: -1},
+		`channel name "a/b.subs"`:    {Filters: all, Channel: "a/b"},
 	} {
 		if cfg.Channel == "" {
 			cfg.Channel = "news"

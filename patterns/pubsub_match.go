@@ -16,7 +16,8 @@ type matcher[V comparable, R any] struct {
 	prefixes map[string][]*entry[V]
 	lengths  []int // how many prefixes there are, by length
 
-	found   map[string]R // at most maxFound
+	found   map[string]R // at most maxFound topics
+	holds   int          // at most maxHolds: those who want them
 	round   uint64       // counts the searches
 	wanting []V          // the last search's
 }
@@ -24,6 +25,9 @@ type matcher[V comparable, R any] struct {
 // maxFound bounds the topics that a matcher remembers. Beyond it begins anew: a
 // program that uses more in turn pays for a search each time.
 const maxFound = 1 << 13
+
+// maxHolds bounds what is remembered where many want each topic.
+const maxHolds = 1 << 20
 
 // entry is one with filters. It is in the trie once for each of them.
 type entry[V comparable] struct {
@@ -53,7 +57,7 @@ func (m *matcher[V, R]) add(who V, filters []Filter) {
 	m.remove(who)
 	e := &entry[V]{who: who, filters: filters}
 	m.entries[who] = e
-	clear(m.found)
+	m.forget()
 	for _, f := range filters {
 		if f.kind == prefixFilter {
 			m.prefixes[f.text] = append(m.prefixes[f.text], e)
@@ -71,7 +75,7 @@ func (m *matcher[V, R]) remove(who V) {
 		return
 	}
 	delete(m.entries, who)
-	clear(m.found)
+	m.forget()
 	for _, f := range e.filters {
 		if f.kind != prefixFilter {
 			m.root.remove(f.text, e)
@@ -114,11 +118,19 @@ func (m *matcher[V, R]) search(topic string) R {
 	}
 	m.walk(&m.root, topic)
 	r := m.make(topic, m.wanting)
-	if len(m.found) >= maxFound {
-		clear(m.found)
+	m.holds += len(m.wanting)
+	if len(m.found) >= maxFound || m.holds > maxHolds {
+		m.forget()
+		m.holds = len(m.wanting)
 	}
 	m.found[topic] = r
 	return r
+}
+
+// forget forgets what was found.
+func (m *matcher[V, R]) forget() {
+	clear(m.found)
+	m.holds = 0
 }
 
 // walk finds the patterns that take what is left of a topic. It splits at each

@@ -13,8 +13,8 @@ import (
 //	idle ---------> sending ---------------> idle
 //
 // What waits is bounded: copies for reliable subscriptions by their room, those that
-// give way to newer ones and all others by Backlog and slack each, what is replayed by maxReplays, and words about
-// subscriptions by how many there are.
+// give way to newer ones and all others by Backlog and slack each, what is replayed
+// by maxReplays, and words about subscriptions by how many there are.
 type outlet struct {
 	token  uint64         // the hub's name for it
 	addr   fabric.Address // of the hub's consumer
@@ -28,7 +28,9 @@ type outlet struct {
 	inHand   uint64 // the number of the one that the goroutine sends, 0 if it has none
 	messages int    // that wait, or are in hand
 	bytes    int64  // of those that wait
-	replays  int
+
+	replays     int // that wait
+	replayBytes int64
 
 	// What waited to be replayed at most since nothing waited: so many more live
 	// messages may wait, so that one subscriber's past costs no other anything.
@@ -142,7 +144,8 @@ func (o *outlet) passed(n uint64) bool {
 	return o.gone || (first == nil || first.v.turn > n) && (o.inHand == 0 || o.inHand > n)
 }
 
-// say sends a word, or lets it wait behind what waits. Under mu.
+// say sends a word, or lets it wait behind what waits. A node that takes not even
+// a message of that size is as one that is not there. Under mu.
 func (p *publisher) say(o *outlet, d dispatch) {
 	if o.gone {
 		return
@@ -154,11 +157,21 @@ func (p *publisher) say(o *outlet, d dispatch) {
 			return
 		}
 		if err != fabric.ErrHighWater {
-			p.lose(o)
+			p.unsaid(o, d.kind, err)
 			return
 		}
 	}
 	p.put(o, d)
+}
+
+// unsaid is a hub to which something could not be said. One that takes no hello is
+// not greeted again until its stream has changed. Under mu.
+func (p *publisher) unsaid(o *outlet, kind uint64, err error) {
+	if kind == kindPublishes || tooLarge(err) {
+		p.forget(o)
+	} else {
+		p.lose(o)
+	}
 }
 
 // put lets something wait, and drops what is one too many. Under mu.
@@ -183,9 +196,9 @@ func (p *publisher) put(o *outlet, d dispatch) {
 	o.bytes += int64(len(d.body))
 	if d.kind == kindReplayed {
 		o.replays++
+		o.replayBytes += int64(len(d.body))
 		d.sub.replays++
-		o.slack = max(o.slack, o.replays)
-		o.slackBytes = max(o.slackBytes, o.bytes-o.loose.bytes-o.values.bytes)
+		o.slack, o.slackBytes = max(o.slack, o.replays), max(o.slackBytes, o.replayBytes)
 	}
 	if o.values.add(l) {
 		o.byTopic[d.topic] = l
@@ -238,6 +251,7 @@ func (o *outlet) take(l *chainLink[dispatch]) dispatch {
 	o.bytes -= int64(len(d.body))
 	if d.kind == kindReplayed {
 		o.replays--
+		o.replayBytes -= int64(len(d.body))
 		d.sub.replays--
 	}
 	return d
@@ -305,10 +319,10 @@ func (p *publisher) send(o *outlet) {
 		case err == nil && d.isMessage():
 			p.sent(o)
 		case err == nil:
-		case tooLarge(err):
+		case d.isMessage() && tooLarge(err):
 			p.tooLate(o, &d)
 		default:
-			p.lose(o)
+			p.unsaid(o, d.kind, err)
 		}
 		p.progress()
 	}

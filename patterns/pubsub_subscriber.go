@@ -223,7 +223,7 @@ func (c subscriberConfig) withDefaults() (subscriberConfig, error) {
 	case c.quality > Reliable:
 		return c, fmt.Errorf("there is no %s", c.quality)
 	case c.conflate && c.quality != Latest:
-		return c, fmt.Errorf("Conflate is given, and the quality is %s", c.quality)
+		return c, &fabric.ConfigError{Field: "Conflate", Value: true, Reason: "go with the quality " + Latest.String()}
 	case c.queue.Messages < 0 || c.queue.Messages > maxQueue:
 		return c, &fabric.ConfigError{Field: "Queue.Messages", Value: c.queue.Messages, Reason: fmt.Sprintf("be 1 to %d", maxQueue)}
 	case c.queue.Bytes < 0 || c.queue.Bytes > maxQueueBytes:
@@ -231,7 +231,7 @@ func (c subscriberConfig) withDefaults() (subscriberConfig, error) {
 	case c.replay < 0 || c.replay > maxHistory:
 		return c, &fabric.ConfigError{Field: "Replay", Value: c.replay, Reason: fmt.Sprintf("be 0 to %d", maxHistory)}
 	case c.replay > 0 && c.retained:
-		return c, errors.New("Replay and Retained are given")
+		return c, &fabric.ConfigError{Field: "Replay", Value: c.replay, Reason: "be 0 with Retained"}
 	case c.promised < 0:
 		return c, &fabric.ConfigError{Field: "Publishers", Value: c.promised, Reason: "not be negative"}
 	}
