@@ -36,6 +36,8 @@ func (c *command) app() *cli.App {
 			c.wordcountCommand(),
 			c.directoryCommand(),
 			c.dirCommand(),
+			c.pubCommand(),
+			c.subCommand(),
 			c.versionCommand(),
 			c.completionCommand(),
 			c.nodeCommand(),
