@@ -342,6 +342,68 @@ func TestPubSubStrangers(t *testing.T) {
 	}
 }
 
+// Whatever comes, on either channel and from whoever has said hello, both ends go on
+// working.
+func FuzzPubSubRecords(f *testing.F) {
+	ctx, dir := context.Background(), directory.NewRegistry()
+	p := openPublisherOf(f, openNode(f, dir, "p"), PublisherConfig[int]{Retain: 10, Replay: 10})
+	s := openSubscriberOf(f, openNode(f, dir, "s"), SubscriberConfig[int]{})
+	stranger := openNode(f, dir, "stranger")
+	beside, err := stranger.Consumer(ctx, "news.subs", fabric.ConsumerConfig{})
+	check(f, err)
+	toHubs, err := stranger.Producer(ctx, "news", fabric.ProducerConfig{})
+	check(f, err)
+	toPublishers, err := stranger.Producer(ctx, "news.subs", fabric.ProducerConfig{})
+	check(f, err)
+	check(f, toHubs.WaitConsumers(ctx, 1))
+	check(f, toPublishers.WaitConsumers(ctx, 2))
+	check(f, toHubs.SendAll(ctx, appendRecord(nil, kindPublishes, 0, 7)))
+	m, err := beside.Receive(ctx)
+	check(f, err)
+	_, fields := readRecord(m.Body)
+	fields.number()
+	sub := fields.number()
+	check(f, toHubs.SendAll(ctx, appendRecord(nil, kindConfirmed, sub, uint64(BoundedDrop))))
+	for kind := uint64(kindPublished); kind <= kindUnhub; kind++ {
+		f.Add(kind, sub, uint64(1), "a.b", []byte("body"))
+	}
+	f.Add(uint64(kindSubscribe), uint64(7), uint64(1), "", appendFilters(nil, []Filter{Pattern("a.*")}))
+	published, ended := 0, false
+	f.Fuzz(func(t *testing.T, kind, first, second uint64, text string, body []byte) {
+		if ended = ended || first == sub && (kind == kindEvicted || kind == kindDenied); ended {
+			ended = s.core.refused() != nil
+			t.Skip("a publisher may say that, and ends the subscriber")
+		}
+		for _, record := range [][]byte{
+			body, appendRecord(nil, kind), appendRecord(nil, kind, first), appendRecord(nil, kind, first, second),
+			append(appendTextRecord(nil, text, kind), body...), append(appendTextRecord(nil, text, kind, first), body...),
+			append(appendRecord(nil, kind, first, second, second, 0, first, second, second, 0), body...),
+		} {
+			check(t, toHubs.SendAll(ctx, record))
+			check(t, toPublishers.Send(ctx, fabric.Address{Node: "p"}, record))
+		}
+		published++
+		check(t, p.Publish(ctx, "check", published))
+		for {
+			m, err := s.Receive(testContext(t))
+			var evicted *EvictedError
+			var denied *DeniedError
+			if ended = errors.As(err, &evicted) || errors.As(err, &denied); ended {
+				return // the body was such a record
+			}
+			if err != nil && !passing(err) {
+				t.Fatal(err)
+			}
+			if err == nil && m.Publisher == p.Address() {
+				if m.Value != published {
+					t.Fatalf("got %d, want %d", m.Value, published)
+				}
+				return
+			}
+		}
+	})
+}
+
 // A publisher that keeps to no bound fills no subscriber's memory.
 func TestPubSubPublisherThatKeepsToNoBound(t *testing.T) {
 	ctx, dir := testContext(t), directory.NewRegistry()

@@ -92,7 +92,6 @@ type hubRef struct {
 	users int
 	ready chan struct{}
 	hub   *hub
-	err   error
 }
 
 // useHub returns the hub of a node and channel, and opens it if there is none. The
@@ -108,8 +107,8 @@ func useHub(ctx context.Context, node *fabric.Node, channel string) (*hub, error
 			hubs.mu.Unlock()
 			h, err := openHub(ctx, key)
 			hubs.mu.Lock()
-			ref.hub, ref.err, ref.users = h, err, 1
-			if ref.err != nil {
+			ref.hub, ref.users = h, 1
+			if err != nil {
 				delete(hubs.open, key)
 			}
 			close(ref.ready)
@@ -544,13 +543,18 @@ func (h *hub) word(s *source, kind uint64, f fields) bool {
 		if t == nil {
 			break
 		}
-		if kind == kindEvicted {
-			t.subscriber.end(&EvictedError{Channel: h.key.channel, Publisher: s.addr})
-		} else if kind == kindDenied {
-			t.subscriber.end(&DeniedError{Channel: h.key.channel, Publisher: s.addr})
-		}
 		h.loosen(t)
-		h.unsubscribe(t.subscriber) // it has an end, at all publishers
+		var end error
+		switch kind {
+		case kindEvicted:
+			end = &EvictedError{Channel: h.key.channel, Publisher: s.addr}
+		case kindDenied:
+			end = &DeniedError{Channel: h.key.channel, Publisher: s.addr}
+		default:
+			return true
+		}
+		t.subscriber.end(end)
+		h.unsubscribe(t.subscriber) // at all other publishers
 	default:
 		return false
 	}
