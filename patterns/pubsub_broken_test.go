@@ -441,6 +441,43 @@ func TestPubSubPublisherThatKeepsToNoBound(t *testing.T) {
 	check(t, s.Close())
 }
 
+// A publisher that hears nothing of what it asks for is given up before that fills
+// the memory.
+func TestPubSubPublisherThatDoesNotHear(t *testing.T) {
+	ctx, dir := testContext(t), directory.NewRegistry()
+	p := openPublisherOf(t, openNode(t, dir, "p"), PublisherConfig[int]{})
+	n := openNode(t, dir, "s")
+	many := slices.Repeat([]Filter{Prefix(strings.Repeat("x", maxTopic))}, maxFilters-1)
+	s := openSubscriberOf(t, n, SubscriberConfig[int]{Filters: append(many, Pattern("a"))})
+	bad := openNode(t, dir, "bad")
+	beside, err := bad.Consumer(ctx, "news.subs", fabric.ConsumerConfig{})
+	check(t, err)
+	producer, err := bad.Producer(ctx, "news", fabric.ProducerConfig{})
+	check(t, err)
+	check(t, producer.WaitConsumers(ctx, 1))
+	const hellos = 6000 // 100 MB of subscriptions
+	for i := range hellos {
+		check(t, producer.SendAll(ctx, appendRecord(nil, kindPublishes, uint64(beside.Address().Index), uint64(i))))
+		if i%1000 > 0 {
+			continue
+		}
+		check(t, producer.Flush(ctx))
+	}
+	publish(t, p, "a", 1)
+	values(t, s, 1)
+	check(t, producer.SendAll(ctx, appendRecord(nil, kindLastWord))) // which is not heard any more
+	await(t, "the bad one to be given up", func() bool {
+		s.core.hub.mu.Lock()
+		defer s.core.hub.mu.Unlock()
+		return len(s.core.hub.sources) == 1
+	})
+	for _, st := range n.Stats().Streams {
+		if st.Channel == "news.subs" && st.DepthBytes > uint64(saidMost.Bytes)+1<<20 {
+			t.Errorf("%+v", st)
+		}
+	}
+}
+
 // OpenSubscriber says who has not confirmed.
 func TestPubSubUnconfirmed(t *testing.T) {
 	ctx, dir := testContext(t), directory.NewRegistry()

@@ -45,6 +45,7 @@ type source struct {
 	answer fabric.Address // its consumer beside the channel
 	token  uint64         // what it calls this hub
 	target atomic.Pointer[fabric.Target]
+	deaf   atomic.Bool // it has not taken what was said to it, up to saidMost
 
 	routes *matcher[*tie, *wanting] // the reading goroutine's: of those that are confirmed
 
@@ -157,10 +158,9 @@ func openHub(ctx context.Context, key hubKey) (*hub, error) {
 		key: key, sources: make(map[fabric.Address]*source), byAnswer: make(map[fabric.Address]*source),
 		news: make(chan struct{}),
 	}
-	// First, so that a publisher that says hello can be answered. What is said to it is
-	// bounded by what it has sent, and by subscriptions.
+	// First, so that a publisher that says hello can be answered.
 	var err error
-	h.producer, err = key.node.Producer(ctx, subscriptionChannel(key.channel), fabric.ProducerConfig{HighWaterMark: unlimited})
+	h.producer, err = key.node.Producer(ctx, subscriptionChannel(key.channel), fabric.ProducerConfig{HighWaterMark: saidMost})
 	if err != nil {
 		return nil, err
 	}
@@ -177,7 +177,7 @@ func openHub(ctx context.Context, key hubKey) (*hub, error) {
 func (h *hub) close() error {
 	h.mu.Lock()
 	for _, s := range h.sources {
-		h.tell(s, appendRecord(nil, kindUnhub, s.token))
+		s.tell(appendRecord(nil, kindUnhub, s.token))
 	}
 	h.mu.Unlock()
 	h.cancel()
@@ -189,10 +189,14 @@ func (h *hub) close() error {
 	return err
 }
 
-// tell says something to a publisher. One that is gone need not hear it. Under mu.
-func (h *hub) tell(s *source, record []byte) {
-	if t := s.target.Load(); t != nil {
-		_ = t.TrySend(record)
+// saidMost bounds what waits for a publisher to hear it: many times what all
+// subscriptions of a node take. One that does not hear so much is given up.
+var saidMost = fabric.HighWaterMark{Bytes: 64 << 20, Messages: 1 << 20}
+
+// tell says something to a publisher. One that is gone need not hear it.
+func (s *source) tell(record []byte) {
+	if t := s.target.Load(); t != nil && t.TrySend(record) == fabric.ErrHighWater {
+		s.deaf.Store(true)
 	}
 }
 
@@ -251,9 +255,9 @@ func (h *hub) ask(s *source, sub *subscriber) {
 	c := &sub.cfg
 	record := appendRecord(nil, kindSubscribe, s.token, sub.id, uint64(c.quality), flag(c.conflate),
 		uint64(c.queue.Messages), uint64(c.queue.Bytes), uint64(c.replay), flag(c.retained))
-	h.tell(s, appendFilters(record, c.filters))
+	s.tell(appendFilters(record, c.filters))
 	if t.confirmed && t.quality == Reliable {
-		h.tell(s, sub.handledRecord(t))
+		s.tell(sub.handledRecord(t))
 	}
 }
 
@@ -350,7 +354,7 @@ func (h *hub) unsubscribe(sub *subscriber) {
 	sub.leaving = true
 	for _, s := range h.sources {
 		if s.ties[sub.id] != nil {
-			h.tell(s, appendRecord(nil, kindUnsubscribe, s.token, sub.id))
+			s.tell(appendRecord(nil, kindUnsubscribe, s.token, sub.id))
 		}
 	}
 }
@@ -466,6 +470,12 @@ func (h *hub) take(from fabric.Address, record []byte) bool {
 		}
 		h.last = s
 	}
+	if s.deaf.Load() {
+		h.mu.Lock()
+		h.dismiss(s, h.loss(from, "the publisher does not take what is said to it"))
+		h.mu.Unlock()
+		return true
+	}
 	if kind == kindPublished {
 		topic := f.textBytes()
 		if !f.end() {
@@ -573,10 +583,7 @@ func (h *hub) hello(from, answer fabric.Address, token uint64) {
 		if old.token == token {
 			return
 		}
-		h.dismiss(old, &fabric.PeerLostError{
-			Node: from.Node, Channel: h.key.channel, Consumer: h.consumer.Address().Index,
-			Reason: "the publisher begins anew", Receiving: true,
-		})
+		h.dismiss(old, h.loss(from, "the publisher begins anew"))
 	}
 	s := &source{addr: from, answer: answer, token: token, ties: make(map[uint64]*tie)}
 	s.routes = newMatcher(func(topic string, ties []*tie) *wanting {
@@ -585,6 +592,13 @@ func (h *hub) hello(from, answer fabric.Address, token uint64) {
 	h.sources[from], h.byAnswer[answer] = s, s
 	h.reach(s)
 	h.news = signal(h.news)
+}
+
+// loss is the error for a publisher that is lost although its node is there.
+func (h *hub) loss(publisher fabric.Address, reason string) *fabric.PeerLostError {
+	return &fabric.PeerLostError{
+		Node: publisher.Node, Channel: h.key.channel, Consumer: h.consumer.Address().Index, Reason: reason, Receiving: true,
+	}
 }
 
 // finished is a publisher's last word. Under mu.

@@ -312,7 +312,7 @@ func (s *subscriber) next(ctx context.Context) (letter, error) {
 			record := s.handle(&l)
 			s.mu.Unlock()
 			if record != nil {
-				_ = l.tie.source.target.Load().TrySend(record) // one that is gone need not know
+				l.tie.source.tell(record)
 			}
 			return l, nil
 		case s.err != nil:
