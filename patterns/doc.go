@@ -4,6 +4,7 @@
 //	Exchange               all to all, by key or addressed, with an agreed end
 //	Pusher, Puller         a pipeline: jobs for whichever worker has room
 //	Requester, Replier     calls with an answer, or with a stream of them
+//	Publisher, Subscriber  messages for whoever wants their topic
 //
 // # Values
 //
@@ -56,6 +57,52 @@
 // the server within a stream. What blocks: a call, until it is answered. What a
 // dead peer means: a dead server's calls fail at once, or move if they are
 // idempotent; a dead caller's handlers' contexts end.
+//
+// # Publish and subscribe
+//
+// A Publisher publishes under topics, and each Subscriber of the channel gets what
+// its filters take: prefixes as ZeroMQ has them, patterns as NATS does.
+//
+//	publisher, err := patterns.OpenPublisher(ctx, node, patterns.PublisherConfig[Wind]{Channel: "weather", Retain: 1000})
+//	err = publisher.Publish(ctx, "oslo.wind", Wind{...})
+//
+//	subscriber, err := patterns.OpenSubscriber(ctx, node, patterns.SubscriberConfig[Wind]{
+//		Channel: "weather", Filters: []patterns.Filter{patterns.Pattern("*.wind")}, Retained: true,
+//	})
+//	for m, err := range subscriber.Messages(ctx) {
+//		...
+//	}
+//
+// Publishers filter: a node gets what some subscriber there wants, in one copy.
+// OpenSubscriber returns when all publishers have confirmed, so that nothing that is
+// published afterwards is missed, and what was kept of the past comes before it.
+//
+// A subscriber that does not keep up has a quality. There are two places in which
+// messages wait: at the publisher, for a node whose stream is full (Backlog), and at
+// the node, for the subscriber to read (Queue).
+//
+//	               at the publisher                  at the subscriber
+//	Latest         beyond Backlog the oldest is      beyond Queue the oldest is dropped; with
+//	               dropped; with Conflate one that   Conflate one that waits gives way to a
+//	               waits gives way to a newer one    newer one of its topic
+//	BoundedDrop    beyond Backlog the oldest is      what finds no room in Queue is dropped
+//	               dropped
+//	Reliable       nothing is dropped: Publish waits until there is room in Queue, or
+//	               evicts the subscriber after EvictAfter
+//
+// A copy for several subscribers of a node has the strongest quality of them at the
+// publisher; it is loose only if it is for all, and gives way to a newer one only if
+// all of them conflate. What is dropped at the publisher is counted there for each
+// subscriber that wanted it, and told to it in its place; so SubscriberStats.Missed
+// has all that was dropped on either side. With BoundedDrop, a *MissedError stands
+// in the place of what is missing. Conflated messages are counted where they gave
+// way.
+//
+// Delivery: once, to who is subscribed when it is published, unless its quality drops
+// it; publishers keep the past in memory, for who asks. Order: that of each publisher.
+// What blocks: Publish, for reliable subscribers only. What a dead peer means: a
+// publisher forgets the subscribers of a lost node at once; a subscriber is told that
+// a publisher's node is lost, and goes on with the others.
 //
 // # Exchange
 //
@@ -110,6 +157,12 @@
 // request.go tells a call's way. request_requester.go and request_replier.go are
 // the two ends; request_call.go chooses servers and waits, request_replies.go
 // takes what they say, request_serve.go runs handlers.
+//
+// pubsub.go tells a message's way. pubsub_topic.go and pubsub_match.go are topics, and
+// who wants them. pubsub_publisher.go and pubsub_subscriber.go are the two ends;
+// pubsub_publish.go sends, pubsub_outlet.go has what a node's stream has no room for,
+// pubsub_history.go the past, and pubsub_hear.go takes what subscribers' nodes say.
+// pubsub_hub.go is what a node's subscribers share, pubsub_queue.go what each has.
 //
 // roster.go is who is at the other end, as a pusher or requester knows it;
 // greeter.go is how those come to be known.

@@ -173,7 +173,8 @@ func passing(err error) bool {
 	var lost *fabric.PeerLostError
 	var codec *CodecError
 	var record *RecordError
-	return errors.As(err, &lost) || errors.As(err, &codec) || errors.As(err, &record)
+	var missed *MissedError
+	return errors.As(err, &lost) || errors.As(err, &codec) || errors.As(err, &record) || errors.As(err, &missed)
 }
 
 // Keep returns the job with a value that stays valid: a copy of a []byte. Values

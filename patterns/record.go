@@ -118,7 +118,10 @@ func (f *fields) number() uint64 {
 	return n
 }
 
-func (f *fields) text() string {
+func (f *fields) text() string { return string(f.textBytes()) }
+
+// textBytes is a text where it lies.
+func (f *fields) textBytes() []byte {
 	code := f.element()
 	var size int
 	switch {
@@ -131,7 +134,7 @@ func (f *fields) text() string {
 	default:
 		f.bad = true
 	}
-	return string(f.take(size))
+	return f.take(size)
 }
 
 // end reports whether all of the record was read, and was right; what is left

@@ -43,6 +43,8 @@ func (c *command) app() *cli.App {
 			c.hostNodeCommand(),
 			c.directoryCommand(),
 			c.dirCommand(),
+			c.pubCommand(),
+			c.subCommand(),
 			c.versionCommand(),
 			c.completionCommand(),
 			c.nodeCommand(),

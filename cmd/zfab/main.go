@@ -6,6 +6,7 @@
 //	zfab wordcount PATH... counts the words of real files over the fabric
 //	zfab directory         runs a directory, where nodes find each other
 //	zfab dir ls|get|...    asks one
+//	zfab pub, zfab sub     publish lines, and write what is published
 //
 // Answers go to the standard output and everything else to the standard error.
 // exit.go lists the exit codes.

@@ -71,6 +71,9 @@ func (m *member) openChannel(ctx context.Context, c topology.Channel) error {
 	if c.Pattern == topology.OpenExchange {
 		return m.openOpen(ctx, c)
 	}
+	if c.Pattern == topology.PubSub {
+		return m.openPubSub(ctx, c)
+	}
 	exchange, err := patterns.OpenExchange(ctx, m.node, patterns.ExchangeConfig{
 		Channel: c.Name, Nodes: m.spec.Nodes, Producers: c.Producers, Consumers: c.Consumers,
 		HighWaterMark: fabric.HighWaterMark{Bytes: int64(c.HighWaterMark), Messages: c.HighWaterMarkMessages},
@@ -82,7 +85,7 @@ func (m *member) openChannel(ctx context.Context, c topology.Channel) error {
 	for i, consumer := range exchange.Consumers() {
 		n := number(m.spec.Node, i, c.Consumers)
 		m.receivers = append(m.receivers, &receiver{
-			consumer: consumer, node: m.node.Name(), channel: c.Name, number: n, sources: sources,
+			receive: messagesOf(consumer), node: m.node.Name(), channel: c.Name, number: n, sources: sources,
 			checker: check.NewChecker(uint32(n), len(sources)), latency: newLatency(),
 		})
 	}
@@ -168,8 +171,11 @@ func (m *member) run(ctx context.Context) Result {
 // work sends the load and sees it delivered.
 func (s *sender) work(ctx context.Context) error {
 	err := s.run(ctx)
-	if s.open != nil {
+	switch {
+	case s.open != nil:
 		return errors.Join(err, s.finish(ctx))
+	case s.publisher != nil:
+		return errors.Join(err, s.publisher.Drain(ctx))
 	}
 	return finish(ctx, s.producer, err)
 }

@@ -49,7 +49,7 @@ func (m *member) openOpen(ctx context.Context, c topology.Channel) error {
 		}
 		n := number(m.spec.Node, i, c.Consumers)
 		m.receivers = append(m.receivers, &receiver{
-			consumer: consumer, node: m.node.Name(), open: true, channel: c.Name, number: n, sources: sources,
+			receive: messagesOf(consumer), node: m.node.Name(), open: true, channel: c.Name, number: n, sources: sources,
 			checker: check.NewChecker(uint32(n), len(sources)), latency: newLatency(),
 		})
 	}

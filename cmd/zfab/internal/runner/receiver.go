@@ -13,9 +13,7 @@ import (
 
 // A receiver is one consumer with its checker.
 type receiver struct {
-	consumer interface {
-		Receive(context.Context) (fabric.Message, error)
-	}
+	receive func(context.Context) (from fabric.Address, body []byte, err error)
 	node    string // its own
 	open    bool   // peers may go and come back
 	channel string
@@ -38,6 +36,19 @@ type receiver struct {
 	gate     atomic.Pointer[gate] // set while the consumer must not read
 }
 
+// messagesOf receives from a consumer.
+func messagesOf(c interface {
+	Receive(context.Context) (fabric.Message, error)
+}) func(context.Context) (fabric.Address, []byte, error) {
+	return func(ctx context.Context) (fabric.Address, []byte, error) {
+		m, err := c.Receive(ctx)
+		if err != nil {
+			return fabric.Address{}, nil, err
+		}
+		return m.Source(), m.Body, nil
+	}
+}
+
 // A gate is closed for as long as a stall lasts.
 type gate struct{ open chan struct{} }
 
@@ -46,7 +57,7 @@ func (r *receiver) run(ctx context.Context) error {
 	defer func() { r.ended = r.clock.now() }()
 	last, source, abroad := fabric.Address{}, -1, false
 	for {
-		m, err := r.consumer.Receive(ctx)
+		from, body, err := r.receive(ctx)
 		if errors.Is(err, fabric.ErrEnd) {
 			return nil
 		}
@@ -58,13 +69,13 @@ func (r *receiver) run(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if from := m.Source(); from != last || source < 0 {
+		if from != last || source < 0 {
 			last, source, abroad = from, r.source(from), from.Node != r.node
 		}
 		if abroad {
 			r.abroad.Add(1)
 		}
-		if planned := r.check(source, m.Body); planned != 0 {
+		if planned := r.check(source, body); planned != 0 {
 			r.latency.record(r.clock.now() - time.Duration(planned))
 		}
 		if g := r.gate.Load(); g != nil {

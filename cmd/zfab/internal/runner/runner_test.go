@@ -39,12 +39,15 @@ func runEmbedded(t *testing.T, text string, plant Plant) *report.Report {
 
 // Every way to spread the load is checked: what is planted into it is found.
 func TestPlantedFaultsFailEverySpread(t *testing.T) {
+	spreads := map[string]string{"published": "{pattern: pubsub, producers: 2, consumers: 2}}\nload: {channel: a, messages: 64, size: 40B}"}
 	for _, spread := range topology.Spreads {
+		spreads[string(spread)] = "{pattern: exchange, producers: 2, consumers: 2}}\nload: {channel: a, messages: 64, size: 40B, spread: " + string(spread) + "}"
+	}
+	for spread, channel := range spreads {
 		text := `zfab: v1
 name: planted
 nodes: {count: 2}
-channels: {a: {pattern: exchange, producers: 2, consumers: 2}}
-load: {channel: a, messages: 64, size: 40B, spread: ` + string(spread) + `}
+channels: {a: ` + channel + `
 expect: [lost == 0, duplicated == 0, reordered == 0, corrupted == 0]
 `
 		if r := runEmbedded(t, text, PlantNothing); !r.Passed {

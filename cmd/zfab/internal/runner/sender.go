@@ -16,17 +16,20 @@ import (
 // A sender is one producer with its load. One goroutine uses it; what it sends
 // by addresses also has deliveries, see addressed.go.
 type sender struct {
-	exchange *patterns.Exchange         // of an exchange
-	producer *patterns.ExchangeProducer // of an exchange
-	open     *openProducer              // of an open exchange
-	number   int
-	life     int // of its node
-	load     topology.Load
-	plant    Plant
-	clock    clock
-	pace     *pacer
-	targets  []*target // by consumer number
-	owners   []*target // the same in the exchange's order
+	exchange  *patterns.Exchange          // of an exchange
+	producer  *patterns.ExchangeProducer  // of an exchange
+	open      *openProducer               // of an open exchange
+	publisher *patterns.Publisher[[]byte] // of pubsub
+	topics    []string                    // of pubsub, the next one behind turn
+	turn      int
+	number    int
+	life      int // of its node
+	load      topology.Load
+	plant     Plant
+	clock     clock
+	pace      *pacer
+	targets   []*target // by consumer number
+	owners    []*target // the same in the exchange's order
 
 	body   []byte        // the next message
 	others int           // targets without a fault that still want messages
@@ -106,6 +109,9 @@ func (s *sender) keyed(ctx context.Context) error {
 func (s *sender) toAll(ctx context.Context) error {
 	all := &target{consumer: check.ToAll, planted: s.plant != PlantNothing && s.number == 0}
 	send := func(body []byte) error { return s.producer.SendAll(ctx, body) }
+	if s.publisher != nil {
+		send = func(body []byte) error { return s.publish(ctx, body) }
+	}
 	var err error
 	for range s.amount() {
 		planned, more := s.pace.next(ctx)

@@ -193,7 +193,7 @@ func (b *builder) channel(key scalar, n ast.Node) Channel {
 	if markMessages.set() {
 		c.HighWaterMarkMessages = int64(b.count(markMessages, at, "high_water_mark_messages", 1, 1<<30))
 	}
-	if streams := c.Streams(b.t.Nodes); streams > MaxStreams {
+	if streams := c.pairs(b.t.Nodes); streams > MaxStreams {
 		b.add(at, "channel %s would have %d streams: more than %d; take fewer nodes, producers or consumers", c.Name, streams, MaxStreams)
 	}
 	return c

@@ -54,10 +54,17 @@ func (b *builder) buildLoad(n ast.Node) {
 	if rate.set() {
 		l.Rate = b.rate(rate)
 	}
+	c, _ := b.t.Channel(l.Channel)
+	if c.Pattern == PubSub {
+		l.Spread = All
+	}
 	if spread.set() {
 		l.Spread = oneOf(b, spread, at, "spread", Spreads)
-		if c, _ := b.t.Channel(l.Channel); c.Pattern == OpenExchange && l.Spread != Addressed {
+		if c.Pattern == OpenExchange && l.Spread != Addressed {
 			b.add(spread.at, "spread is %s: in an %s, where consumers come and go, each gets its own: write %s", l.Spread, OpenExchange, Addressed)
+		}
+		if c.Pattern == PubSub && l.Spread != All {
+			b.add(spread.at, "spread is %s: what is published with %s goes to all: write %s, or nothing", l.Spread, PubSub, All)
 		}
 	}
 	b.t.Loads = append(b.t.Loads, l)

@@ -76,6 +76,10 @@ func (b *builder) killTarget(s scalar, f *Fault) {
 			b.add(s.at, "channel %s is an exchange, whose nodes are fixed: a node that was killed does not come back to it; give it the pattern %s", c.Name, OpenExchange)
 			return
 		}
+		if c.Pattern == PubSub {
+			b.add(s.at, "channel %s has the pattern %s, and its run ends when all publishers have finished, which one that was killed does not; give it the pattern %s", c.Name, PubSub, OpenExchange)
+			return
+		}
 		if _, loaded := b.t.Load(c.Name); !loaded {
 			b.add(s.at, "channel %s has no load: with a kill each has one, which shows that its streams are there again", c.Name)
 			return

@@ -77,10 +77,13 @@ const (
 	// OpenExchange is all to all where nodes may go and come back: producers send
 	// to whatever consumers there are.
 	OpenExchange Pattern = "open-exchange"
+	// PubSub is every producer publishing to all consumers, which are reliable
+	// subscribers: one copy goes to each node. Who takes part is fixed.
+	PubSub Pattern = "pubsub"
 )
 
 // Patterns are those that are known.
-var Patterns = []Pattern{Exchange, OpenExchange}
+var Patterns = []Pattern{Exchange, OpenExchange, PubSub}
 
 // A Load is what the producers of one channel send.
 type Load struct {
@@ -247,11 +250,18 @@ func (t *Topology) Load(channel string) (Load, bool) {
 	return Load{}, false
 }
 
-// Streams is how many flows from one producer to one consumer a channel has on
-// so many nodes, those within a node included.
+// Streams is how many flows a channel has on so many nodes, those within a node
+// included: from one producer to one consumer or, with publishers, from one node to
+// one node.
 func (c Channel) Streams(nodes int) int {
-	return nodes * c.Producers * nodes * c.Consumers
+	if c.Pattern == PubSub {
+		return nodes * nodes
+	}
+	return c.pairs(nodes)
 }
+
+// pairs is how many pairs of a producer and a consumer there are.
+func (c Channel) pairs(nodes int) int { return nodes * c.Producers * nodes * c.Consumers }
 
 // ProcessPairs is the number of connections that one per pair of producer
 // process and consumer process would take: over all channels, all producers
@@ -260,7 +270,7 @@ func (c Channel) Streams(nodes int) int {
 func (t *Topology) ProcessPairs() int {
 	pairs := 0
 	for _, c := range t.Channels {
-		pairs += c.Streams(t.Nodes)
+		pairs += c.pairs(t.Nodes)
 	}
 	return pairs
 }

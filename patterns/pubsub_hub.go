@@ -1,0 +1,661 @@
+package patterns
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/zfab/zfab/fabric"
+	"github.com/zfab/zfab/fabric/directory"
+)
+
+// hub is what the subscribers of one channel at one node share: the consumer that
+// gets one copy of each message, and the producer that speaks to publishers. It
+// owns a goroutine that reads and one that looks who has come.
+type hub struct {
+	key      hubKey
+	consumer *fabric.Consumer
+	producer *fabric.Producer // beside the channel
+	ctx      context.Context  // ends with close
+	cancel   context.CancelFunc
+	wg       sync.WaitGroup
+
+	// The reading goroutine's.
+	last  *source       // of the message before
+	rouse []*subscriber // that sleep, and have something to read
+
+	malformed atomic.Uint64 // messages on the channel that are no records of this pattern
+	unwanted  atomic.Uint64 // messages that came for who has unsubscribed
+
+	mu          sync.Mutex
+	subscribers slots[*subscriber]
+	sources     map[fabric.Address]*source // by their producers
+	byAnswer    map[fabric.Address]*source // by their consumers beside the channel
+	news        chan struct{}              // closed when something has changed that a subscriber may wait for
+	closed      bool
+}
+
+// source is a publisher, as a hub knows it.
+type source struct {
+	addr   fabric.Address
+	answer fabric.Address // its consumer beside the channel
+	token  uint64         // what it calls this hub
+	target atomic.Pointer[fabric.Target]
+	deaf   atomic.Bool // it has not taken what was said to it, up to saidMost
+
+	routes *matcher[*tie, *wanting] // the reading goroutine's: of those that are confirmed
+
+	// Under the hub's mu.
+	ties     map[uint64]*tie // by subscriber
+	finished bool
+}
+
+// wanting is who wants a topic.
+type wanting struct {
+	topic string
+	ties  []*tie
+}
+
+// tie is one subscriber's subscription at one publisher. The hub's mu guards it,
+// unless it is said otherwise.
+//
+//	        confirmed              over, evicted, publisher finished or gone
+//	asked ------------> confirmed -------------------------------------------> none
+type tie struct {
+	subscriber *subscriber
+	source     *source
+	confirmed  bool
+	quality    Quality // set once, with confirmed
+
+	flow tieFlow // under the subscriber's mu
+}
+
+// hubKey tells hubs apart.
+type hubKey struct {
+	node    *fabric.Node
+	channel string
+}
+
+// hubs are those of this process, by node and channel: subscribers find the one that
+// they share.
+var hubs = struct {
+	mu   sync.Mutex
+	open map[hubKey]*hubRef
+}{open: make(map[hubKey]*hubRef)}
+
+// hubRef is a hub with those who use it. Until ready is closed, the first of them
+// opens it.
+type hubRef struct {
+	users int
+	ready chan struct{}
+	hub   *hub
+}
+
+// useHub returns the hub of a node and channel, and opens it if there is none. The
+// caller leaves it with leave.
+func useHub(ctx context.Context, node *fabric.Node, channel string) (*hub, error) {
+	key := hubKey{node, channel}
+	for {
+		hubs.mu.Lock()
+		ref := hubs.open[key]
+		if ref == nil {
+			ref = &hubRef{ready: make(chan struct{})}
+			hubs.open[key] = ref
+			hubs.mu.Unlock()
+			h, err := openHub(ctx, key)
+			hubs.mu.Lock()
+			ref.hub, ref.users = h, 1
+			if err != nil {
+				delete(hubs.open, key)
+			}
+			close(ref.ready)
+			hubs.mu.Unlock()
+			return h, err
+		}
+		hubs.mu.Unlock()
+		select {
+		case <-ref.ready:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+		hubs.mu.Lock()
+		if hubs.open[key] == ref {
+			ref.users++
+			hubs.mu.Unlock()
+			return ref.hub, nil
+		}
+		hubs.mu.Unlock() // it could not be opened, maybe because another's context ended; or it has closed since
+	}
+}
+
+// leave gives the hub up, which closes with its last user.
+func (h *hub) leave() error {
+	hubs.mu.Lock()
+	ref := hubs.open[h.key]
+	if ref == nil || ref.hub != h { // its node has closed
+		hubs.mu.Unlock()
+		h.wg.Wait()
+		return nil
+	}
+	ref.users--
+	last := ref.users == 0
+	if last {
+		delete(hubs.open, h.key)
+	}
+	hubs.mu.Unlock()
+	if last {
+		return h.close()
+	}
+	return nil
+}
+
+func openHub(ctx context.Context, key hubKey) (*hub, error) {
+	h := &hub{
+		key: key, sources: make(map[fabric.Address]*source), byAnswer: make(map[fabric.Address]*source),
+		news: make(chan struct{}),
+	}
+	// First, so that a publisher that says hello can be answered.
+	var err error
+	h.producer, err = key.node.Producer(ctx, subscriptionChannel(key.channel), fabric.ProducerConfig{HighWaterMark: saidMost})
+	if err != nil {
+		return nil, err
+	}
+	if h.consumer, err = key.node.Consumer(ctx, key.channel, fabric.ConsumerConfig{}); err != nil {
+		return nil, errors.Join(err, h.producer.Close())
+	}
+	h.ctx, h.cancel = context.WithCancel(context.Background())
+	h.wg.Go(h.read)
+	h.wg.Go(h.look)
+	return h, nil
+}
+
+// close says goodbye to publishers.
+func (h *hub) close() error {
+	h.mu.Lock()
+	for _, s := range h.sources {
+		s.tell(appendRecord(nil, kindUnhub, s.token))
+	}
+	h.mu.Unlock()
+	h.cancel()
+	err := h.consumer.Close()
+	h.wg.Wait()
+	ctx, cancel := context.WithTimeout(context.Background(), closePatience)
+	defer cancel()
+	_ = h.producer.Drain(ctx) // a publisher that does not hear it learns from its stream
+	return err
+}
+
+// saidMost bounds what waits for a publisher to hear it: many times what all
+// subscriptions of a node take. One that does not hear so much is given up.
+var saidMost = fabric.HighWaterMark{Bytes: 64 << 20, Messages: 1 << 20}
+
+// tell says something to a publisher. One that is gone need not hear it.
+func (s *source) tell(record []byte) {
+	if t := s.target.Load(); t != nil && t.TrySend(record) == fabric.ErrHighWater {
+		s.deaf.Store(true)
+	}
+}
+
+// look reaches publishers as the node gets to know them, until the hub is closed.
+func (h *hub) look() {
+	for {
+		changed := h.producer.Changed()
+		there := make(map[fabric.Address]bool)
+		for _, addr := range h.producer.Consumers() {
+			there[addr] = true
+		}
+		h.mu.Lock()
+		for _, s := range h.sources {
+			if s.finished && !there[s.answer] {
+				h.remove(s)
+			} else {
+				h.reach(s)
+			}
+		}
+		h.news = signal(h.news)
+		h.mu.Unlock()
+		select {
+		case <-changed:
+		case <-h.ctx.Done():
+			return
+		}
+	}
+}
+
+// reach finds the way to a publisher, and says all subscriptions on one that is
+// new: also if only the stream is, as what was said on the one before may be lost.
+// Under mu.
+func (h *hub) reach(s *source) {
+	t, err := h.producer.To(s.answer)
+	if err != nil {
+		return // not known yet, or about to go
+	}
+	if old := s.target.Load(); old != nil && *old == *t {
+		return
+	}
+	s.target.Store(t)
+	h.subscribers.all(func(_ uint64, sub *subscriber) { h.ask(s, sub) })
+}
+
+// ask subscribes at a publisher. Under mu.
+func (h *hub) ask(s *source, sub *subscriber) {
+	if s.target.Load() == nil || s.finished || sub.leaving {
+		return
+	}
+	t := s.ties[sub.id]
+	if t == nil {
+		t = &tie{subscriber: sub, source: s}
+		s.ties[sub.id] = t
+		sub.ties++
+	}
+	c := &sub.cfg
+	record := appendRecord(nil, kindSubscribe, s.token, sub.id, uint64(c.quality), flag(c.conflate),
+		uint64(c.queue.Messages), uint64(c.queue.Bytes), uint64(c.replay), flag(c.retained))
+	s.tell(appendFilters(record, c.filters))
+	if t.confirmed && t.quality == Reliable {
+		s.tell(sub.handledRecord(t))
+	}
+}
+
+func flag(b bool) uint64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// add takes a subscriber in, and subscribes for it.
+func (h *hub) add(sub *subscriber) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed {
+		return fabric.ErrClosed
+	}
+	if h.subscribers.used >= maxNodeSubscriptions {
+		return &DeniedError{Channel: h.key.channel}
+	}
+	sub.id = h.subscribers.add(sub)
+	for _, s := range h.sources {
+		h.ask(s, sub)
+	}
+	return nil
+}
+
+// askAgain is how often the directory is asked for publishers that do not confirm:
+// they may be gone.
+const askAgain = time.Second
+
+// confirmed waits until all publishers that the directory knows have confirmed a
+// subscriber, or ctx ends.
+func (h *hub) confirmed(ctx context.Context, sub *subscriber) error {
+	again := time.NewTicker(askAgain)
+	defer again.Stop()
+	publishers := h.publishers(ctx)
+	for {
+		h.mu.Lock()
+		news, closed := h.news, h.closed
+		var missing []string
+		for addr := range publishers {
+			s := h.byAnswer[addr]
+			if s == nil || !s.finished && (s.ties[sub.id] == nil || !s.ties[sub.id].confirmed) {
+				missing = append(missing, addr.Node)
+			}
+		}
+		h.mu.Unlock()
+		if err := sub.refused(); err != nil {
+			return err
+		}
+		switch {
+		case closed:
+			return fabric.ErrClosed
+		case len(missing) == 0:
+			return nil
+		}
+		select {
+		case <-news:
+		case <-again.C:
+			publishers = h.publishers(ctx)
+		case <-ctx.Done():
+			slices.Sort(missing)
+			return &UnconfirmedError{Channel: h.key.channel, Nodes: slices.Compact(missing), Err: ctx.Err()}
+		}
+	}
+}
+
+// publishers is those that the directory knows, by their consumers beside the
+// channel: the node may be a moment behind it. Without the directory, what the node
+// knows must do.
+func (h *hub) publishers(ctx context.Context) map[fabric.Address]bool {
+	known := make(map[fabric.Address]bool)
+	members, err := h.key.node.Directory().Members(ctx, subscriptionChannel(h.key.channel))
+	if err != nil {
+		for _, addr := range h.producer.Consumers() {
+			known[addr] = true
+		}
+	}
+	for _, m := range members {
+		if m.Role == directory.Consumer {
+			known[fabric.Address{Node: m.Node, Index: m.Index}] = true
+		}
+	}
+	return known
+}
+
+// unsubscribe ends a subscriber's subscriptions. It gets what is published until
+// publishers hear of that. Under mu.
+func (h *hub) unsubscribe(sub *subscriber) {
+	if sub.leaving {
+		return
+	}
+	sub.leaving = true
+	for _, s := range h.sources {
+		if s.ties[sub.id] != nil {
+			s.tell(appendRecord(nil, kindUnsubscribe, s.token, sub.id))
+		}
+	}
+}
+
+// drain lets a subscriber get what was published until now, and then its end.
+func (h *hub) drain(sub *subscriber) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.unsubscribe(sub)
+	sub.draining = true
+	if sub.ties == 0 {
+		sub.end(fabric.ErrEnd)
+	}
+}
+
+// forget takes a subscriber out.
+func (h *hub) forget(sub *subscriber) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.unsubscribe(sub)
+	h.subscribers.remove(sub.id)
+}
+
+// loosen takes a tie away. Only the reading goroutine calls it, under mu.
+func (h *hub) loosen(t *tie) {
+	delete(t.source.ties, t.subscriber.id)
+	t.source.routes.remove(t)
+	sub := t.subscriber
+	if sub.ties--; sub.ties == 0 && sub.draining {
+		sub.end(fabric.ErrEnd)
+	}
+	h.news = signal(h.news)
+}
+
+// rouseEvery is after how many messages subscribers are roused that slept when they
+// came: one at a time costs as much as many, and so few take no time to speak of.
+const rouseEvery = 64
+
+// noWait is the context of a Receive that does not wait.
+var noWait = func() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return ctx
+}()
+
+// read takes what publishers send, until the hub or its node is closed. It waits
+// for nobody. Subscribers that sleep are roused when nothing more has come, or some
+// has been put into their queues.
+func (h *hub) read() {
+	for taken := 1; ; taken++ {
+		m, err := h.consumer.Receive(noWait)
+		if err == context.Canceled || taken%rouseEvery == 0 {
+			h.rouseAll()
+		}
+		if err == context.Canceled {
+			m, err = h.consumer.Receive(context.Background())
+		}
+		lost := lostPeer(err)
+		switch {
+		case lost != nil:
+			h.lost(lost)
+		case err != nil:
+			h.end()
+			return
+		case !h.take(m.Source(), m.Body):
+			h.strange(m.Source())
+		}
+	}
+}
+
+func (h *hub) rouseAll() {
+	for i, s := range h.rouse {
+		s.rouse()
+		h.rouse[i] = nil
+	}
+	h.rouse = h.rouse[:0]
+}
+
+// end is the hub's end, also if only its node was closed.
+func (h *hub) end() {
+	hubs.mu.Lock()
+	if ref := hubs.open[h.key]; ref != nil && ref.hub == h {
+		delete(hubs.open, h.key)
+	}
+	hubs.mu.Unlock()
+	h.cancel()
+	h.rouseAll()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.closed = true
+	h.subscribers.all(func(_ uint64, sub *subscriber) { sub.end(fabric.ErrClosed) })
+	h.news = signal(h.news)
+}
+
+// take takes a record, and reports whether it is one.
+func (h *hub) take(from fabric.Address, record []byte) bool {
+	kind, f := readRecord(record)
+	if kind == kindPublishes {
+		answer, token := f.number(), f.number()
+		if !f.end() || answer > maxIndex {
+			return false
+		}
+		h.hello(from, fabric.Address{Node: from.Node, Index: int(answer)}, token)
+		return true
+	}
+	s := h.last
+	if s == nil || s.addr != from {
+		h.mu.Lock()
+		s = h.sources[from]
+		h.mu.Unlock()
+		if s == nil {
+			return false // whoever publishes says hello first
+		}
+		h.last = s
+	}
+	if s.deaf.Load() {
+		h.mu.Lock()
+		h.dismiss(s, h.loss(from, "the publisher does not take what is said to it"))
+		h.mu.Unlock()
+		return true
+	}
+	if kind == kindPublished {
+		topic := f.textBytes()
+		if !f.end() {
+			return false
+		}
+		return h.published(s, topic, f.rest)
+	}
+	return h.word(s, kind, f)
+}
+
+// published gives the one copy of a message to all who want it.
+func (h *hub) published(s *source, topic, body []byte) bool {
+	w, ok := s.routes.matchBytes(topic)
+	if !ok {
+		return false
+	}
+	if len(w.ties) == 0 {
+		h.unwanted.Add(1)
+		return true
+	}
+	body = bytes.Clone(body)
+	for _, t := range w.ties {
+		t.subscriber.deliver(t, w.topic, body, false)
+	}
+	return true
+}
+
+// word takes a record about one subscription, or the last one.
+func (h *hub) word(s *source, kind uint64, f fields) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if kind == kindLastWord {
+		if !f.end() {
+			return false
+		}
+		h.finished(s)
+		return true
+	}
+	t := s.ties[f.number()] // nil if it has just ended
+	switch kind {
+	case kindConfirmed:
+		quality := f.number()
+		if !f.end() || quality == uint64(PublisherQuality) || quality > uint64(Reliable) {
+			return false
+		}
+		if t == nil || t.confirmed {
+			break
+		}
+		if asked := t.subscriber.cfg.quality; asked != PublisherQuality && uint64(asked) != quality {
+			return false
+		}
+		t.confirmed, t.quality = true, Quality(quality)
+		s.routes.add(t, t.subscriber.cfg.filters)
+		h.news = signal(h.news)
+	case kindReplayed:
+		topic := f.text()
+		if !f.end() || checkTopic(topic) != nil {
+			return false
+		}
+		if t != nil && t.confirmed {
+			t.subscriber.deliver(t, topic, bytes.Clone(f.rest), true)
+		}
+	case kindMissed:
+		messages := f.number()
+		if !f.end() {
+			return false
+		}
+		if t != nil && t.confirmed {
+			t.subscriber.missed(t, messages)
+		}
+	case kindEvicted, kindDenied, kindOver:
+		if !f.end() {
+			return false
+		}
+		if t == nil {
+			break
+		}
+		h.loosen(t)
+		var end error
+		switch kind {
+		case kindEvicted:
+			end = &EvictedError{Channel: h.key.channel, Publisher: s.addr}
+		case kindDenied:
+			end = &DeniedError{Channel: h.key.channel, Publisher: s.addr}
+		default:
+			return true
+		}
+		t.subscriber.end(end)
+		h.unsubscribe(t.subscriber) // at all other publishers
+	default:
+		return false
+	}
+	return true
+}
+
+// hello takes a publisher in. One that was in already has forgotten all that it
+// knew of this hub.
+func (h *hub) hello(from, answer fabric.Address, token uint64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.last != nil && h.last.addr == from {
+		h.last = nil
+	}
+	if old := h.sources[from]; old != nil {
+		if old.token == token {
+			return
+		}
+		h.dismiss(old, h.loss(from, "the publisher begins anew"))
+	}
+	s := &source{addr: from, answer: answer, token: token, ties: make(map[uint64]*tie)}
+	s.routes = newMatcher(func(topic string, ties []*tie) *wanting {
+		return &wanting{topic, append([]*tie(nil), ties...)}
+	})
+	h.sources[from], h.byAnswer[answer] = s, s
+	h.reach(s)
+	h.news = signal(h.news)
+}
+
+// loss is the error for a publisher that is lost although its node is there.
+func (h *hub) loss(publisher fabric.Address, reason string) *fabric.PeerLostError {
+	return &fabric.PeerLostError{
+		Node: publisher.Node, Channel: h.key.channel, Consumer: h.consumer.Address().Index, Reason: reason, Receiving: true,
+	}
+}
+
+// finished is a publisher's last word. Under mu.
+func (h *hub) finished(s *source) {
+	s.finished = true
+	for _, t := range s.ties {
+		if t.confirmed {
+			t.subscriber.finished(s.addr)
+		}
+		h.loosen(t)
+	}
+	h.news = signal(h.news)
+}
+
+// lost takes out the publishers of a node that is lost.
+func (h *hub) lost(lost *fabric.PeerLostError) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for addr, s := range h.sources {
+		if addr.Node == lost.Node {
+			h.dismiss(s, lost)
+		}
+	}
+}
+
+// dismiss takes out a publisher that is gone. Its subscribers are told, unless it
+// had finished. The reading goroutine's, under mu.
+func (h *hub) dismiss(s *source, lost *fabric.PeerLostError) {
+	h.remove(s)
+	if h.last == s {
+		h.last = nil // what it still sends is a stranger's
+	}
+	for _, t := range s.ties {
+		if t.confirmed {
+			t.subscriber.lost(lost)
+		}
+		h.loosen(t)
+	}
+	h.news = signal(h.news)
+}
+
+// remove takes a publisher out that has no ties, or is about to have none. Under
+// mu.
+func (h *hub) remove(s *source) {
+	if h.sources[s.addr] == s {
+		delete(h.sources, s.addr)
+	}
+	if h.byAnswer[s.answer] == s {
+		delete(h.byAnswer, s.answer)
+	}
+}
+
+// strange is a message that is no record of this pattern.
+func (h *hub) strange(from fabric.Address) {
+	h.malformed.Add(1)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	err := &RecordError{Channel: h.key.channel, From: from}
+	h.subscribers.all(func(_ uint64, sub *subscriber) { sub.strange(err) })
+}
