@@ -4,6 +4,7 @@
 //	Exchange               all to all, by key or addressed, with an agreed end
 //	Pusher, Puller         a pipeline: jobs for whichever worker has room
 //	Requester, Replier     calls with an answer, or with a stream of them
+//	Surveyor, Respondent   one question to all, and who has not answered
 //
 // # Values
 //
@@ -56,6 +57,23 @@
 // the server within a stream. What blocks: a call, until it is answered. What a
 // dead peer means: a dead server's calls fail at once, or move if they are
 // idempotent; a dead caller's handlers' contexts end.
+//
+// # Survey
+//
+// A Surveyor asks all Respondents of a channel that the directory knows, until a
+// deadline, a quorum, or everyone has answered. A Replier is a Respondent.
+//
+//	surveyor, err := patterns.OpenSurveyor(ctx, node, patterns.SurveyorConfig[Query, Answer]{Channel: "cities"})
+//	survey := surveyor.Ask(ctx, Query{...}, patterns.SurveyOptions{Quorum: 3})
+//	for answer, err := range survey.Answers() {
+//		...
+//	}
+//	result := survey.Result() // who has answered, failed, is missing or lost
+//
+// Delivery: a question reaches each respondent once at most, and an answer that
+// comes too late is dropped and counted. Order: none. What blocks: the iteration,
+// until the next answer. What a dead peer means: a dead respondent is told as lost
+// at once, and not waited for.
 //
 // # Exchange
 //
@@ -110,6 +128,9 @@
 // request.go tells a call's way. request_requester.go and request_replier.go are
 // the two ends; request_call.go chooses servers and waits, request_replies.go
 // takes what they say, request_serve.go runs handlers.
+//
+// survey.go tells a survey's way, and survey_poll.go goes it: it is a call to all,
+// with request and reply's records.
 //
 // roster.go is who is at the other end, as a pusher or requester knows it;
 // greeter.go is how those come to be known.

@@ -83,3 +83,10 @@ func (p parcel) send(ctx context.Context, to *fabric.Target, head []byte) error 
 	}
 	return err
 }
+
+// trySend is send that returns fabric.ErrHighWater instead of waiting. The parcel
+// must have been packed to be kept.
+func (p parcel) trySend(to *fabric.Target, head []byte) error {
+	at := headRoom - copy((*p.mem)[headRoom-len(head):], head)
+	return to.TrySend((*p.mem)[at:])
+}
