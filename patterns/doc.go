@@ -2,6 +2,7 @@
 // to work together, over the public API of package fabric.
 //
 //	Exchange               all to all, by key or addressed, with an agreed end
+//	Rounds                 the same in rounds with a barrier, and combined before sending
 //	Pusher, Puller         a pipeline: jobs for whichever worker has room
 //	Requester, Replier     calls with an answer, or with a stream of them
 //	Surveyor, Respondent   one question to all, and who has not answered
@@ -109,6 +110,32 @@
 // instead of fabric.ErrEnd. A link that breaks and comes back within the resume
 // window is not a loss, and nobody notices.
 //
+// # Rounds
+//
+// Rounds are an all-to-all that is done again and again, with a barrier between: a
+// consumer's iteration of a round ends when every producer has ended it, and no
+// producer is further ahead of any consumer than so many rounds as may be open.
+// Values by the same key can be combined in the producer's memory, so that fewer
+// are sent.
+//
+//	words, err := patterns.OpenRounds(ctx, node, patterns.RoundsConfig[int]{
+//		ExchangeConfig: patterns.ExchangeConfig{Channel: "words", Nodes: 8, Producers: 4, Consumers: 4},
+//		Combine:        func(a, b int) int { return a + b },
+//	})
+//	err = words.Producer(0).SendKey(ctx, word, 1)
+//	err = words.Producer(0).EndRound(ctx)
+//
+//	round, err := words.Consumer(0).Next(ctx)
+//	for v, err := range words.Consumer(0).Values(ctx) {
+//		...
+//	}
+//
+// Delivery: as with an Exchange. Order: that of the sending, from one producer to
+// one consumer, and rounds one after another; combined values have none. What
+// blocks: sending, while the stream to that consumer is at its high-water mark, and
+// the begin of a round, while too many are open. What a dead peer means: rounds that
+// lack a lost producer's part end with an *UnfinishedError; nobody waits for it.
+//
 // # Reading the source
 //
 // codec.go is values and messages, record.go what patterns say beside them
@@ -119,6 +146,10 @@
 // exchange.go opens and closes an Exchange; shape.go is who was promised, and
 // roll.go who came. exchange_producer.go and exchange_consumer.go are the two
 // ends.
+//
+// rounds.go tells how rounds go, over several exchanges. rounds_producer.go and
+// rounds_consumer.go are the two ends, rounds_barrier.go is what a producer waits
+// at, rounds_combiner.go what it keeps.
 //
 // pipeline.go tells a job's way. pipeline_pusher.go and pipeline_puller.go are the
 // two ends; pipeline_push.go chooses a worker, pipeline_lane.go follows the
