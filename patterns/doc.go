@@ -5,6 +5,8 @@
 //	Rounds                 the same in rounds with a barrier, and combined before sending
 //	Pusher, Puller         a pipeline: jobs for whichever worker has room
 //	Requester, Replier     calls with an answer, or with a stream of them
+//	Broadcaster, Listeners one copy for each node, however many listen there
+//	Gatherer, Contributor  very many streams to one consumer, fair and in its memory
 //	Surveyor, Respondent   one question to all, and who has not answered
 //
 // # Values
@@ -136,12 +138,38 @@
 // the begin of a round, while too many are open. What a dead peer means: rounds that
 // lack a lost producer's part end with an *UnfinishedError; nobody waits for it.
 //
+// # Broadcast and gathering
+//
+// A Broadcaster sends to all Listeners of all nodes; a link carries one copy of each
+// value, which the node keeps until all of its listeners have it. A Gatherer is the
+// other way: one consumer of what all Contributors send.
+//
+//	listeners, err := patterns.OpenListeners(ctx, node, patterns.ListenersConfig[Weights]{Channel: "weights", Listeners: 16})
+//	for w, err := range listeners.Listener(0).Values(ctx) {
+//		...
+//	}
+//	broadcaster, err := patterns.OpenBroadcaster(ctx, node, patterns.BroadcasterConfig[Weights]{Channel: "weights"})
+//	err = broadcaster.Send(ctx, weights)
+//
+//	gatherer, err := patterns.OpenGatherer(ctx, node, patterns.GathererConfig[Sum]{Channel: "sums", Contributors: 1000})
+//	contributor, err := patterns.OpenContributor(ctx, node, patterns.ContributorConfig[Sum]{Channel: "sums"})
+//	err = contributor.Send(ctx, sum)
+//	for s, err := range gatherer.Values(ctx) {
+//		...
+//	}
+//
+// Delivery: once, unless one of the two nodes is lost. Order: that of each sender.
+// What blocks: a broadcaster, while the slowest listener of a node is behind by what
+// node and stream may hold; a contributor, while its stream is at its high-water mark.
+// What a dead peer means: a *fabric.PeerLostError at the other end, which goes on with
+// all others.
+//
 // # Reading the source
 //
 // codec.go is values and messages, record.go what patterns say beside them
 // (PROTOCOL.md has the bytes), slots.go the numbers by which they refer to things.
 // balance.go, distribute.go and fairqueue.go are the strategies below all
-// patterns.
+// patterns; bell.go wakes those who wait.
 //
 // exchange.go opens and closes an Exchange; shape.go is who was promised, and
 // roll.go who came. exchange_producer.go and exchange_consumer.go are the two
@@ -150,6 +178,10 @@
 // rounds.go tells how rounds go, over several exchanges. rounds_producer.go and
 // rounds_consumer.go are the two ends, rounds_barrier.go is what a producer waits
 // at, rounds_combiner.go what it keeps.
+//
+// broadcast.go tells how a broadcast gets to all and contributions to one:
+// broadcast_hub.go is what a node keeps for its listeners, gather_lane.go how a
+// gatherer takes from all in turn.
 //
 // pipeline.go tells a job's way. pipeline_pusher.go and pipeline_puller.go are the
 // two ends; pipeline_push.go chooses a worker, pipeline_lane.go follows the
