@@ -6,7 +6,9 @@
 //	Pusher, Puller         a pipeline: jobs for whichever worker has room
 //	Requester, Replier     calls with an answer, or with a stream of them
 //	Broadcaster, Listeners one copy for each node, however many listen there
-//	Gatherer, Contributor  very many streams to one consumer, fair and in its memory
+//	Gatherer, Contributor  very many streams to one consumer, each with its share
+//	EventPublisher and
+//	EventMember            events by key, in order, to the members of a group
 //	Surveyor, Respondent   one question to all, and who has not answered
 //
 // # Values
@@ -164,6 +166,24 @@
 // What a dead peer means: a *fabric.PeerLostError at the other end, which goes on with
 // all others.
 //
+// # Events
+//
+// An EventPublisher sends events to a group of EventMembers. Keys are divided into
+// partitions, each of which one member owns; partitions move when members come or go.
+//
+//	publisher, err := patterns.OpenEventPublisher(ctx, node, patterns.EventPublisherConfig[Change]{Channel: "accounts"})
+//	err = publisher.Publish(ctx, account, Change{...})
+//
+//	member, err := patterns.OpenEventMember(ctx, node, patterns.EventMemberConfig[Change]{Channel: "accounts"})
+//	err = member.Handle(ctx, 8, func(ctx context.Context, e patterns.Event[Change]) error { ... })
+//
+// Delivery: at least once, until a member acknowledges. Order: that of the publishing
+// for the events of a key, whichever members handle them. What blocks: Publish, while
+// too much of the key's partition is not acknowledged. What a dead peer means: a
+// member's partitions move when the fabric says that its node is lost, and what it has
+// not acknowledged is delivered again, marked; with a publisher its unacknowledged
+// events are lost.
+//
 // # Reading the source
 //
 // codec.go is values and messages, record.go what patterns say beside them
@@ -178,6 +198,10 @@
 // rounds.go tells how rounds go, over several exchanges. rounds_producer.go and
 // rounds_consumer.go are the two ends, rounds_barrier.go is what a producer waits
 // at, rounds_combiner.go what it keeps.
+//
+// events.go tells an event's way. events_publisher.go and events_member.go are the two
+// ends; events_partition.go gives partitions to members, events_hand.go is what a
+// member's program has, events_handle.go runs handlers.
 //
 // broadcast.go tells how a broadcast gets to all and contributions to one:
 // broadcast_hub.go is what a node keeps for its listeners, gather_lane.go how a

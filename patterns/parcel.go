@@ -46,6 +46,18 @@ func (c coder[T]) pack(v T, keep bool) (parcel, error) {
 	return parcel{mem: mem}, nil
 }
 
+// packKeyed encodes v behind a key. The parcel may be kept.
+func (c coder[T]) packKeyed(key []byte, v T) (parcel, error) {
+	mem := parcelPool.Get().(*[]byte)
+	b, err := c.append(append((*mem)[:headRoom], key...), v)
+	*mem = b
+	if err != nil {
+		parcel{mem: mem}.release()
+		return parcel{}, err
+	}
+	return parcel{mem: mem}, nil
+}
+
 // packed is a parcel with a copy of body.
 func packed(body []byte) parcel {
 	mem := parcelPool.Get().(*[]byte)
