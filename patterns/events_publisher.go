@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"sync"
 
 	"github.com/zfab/zfab/fabric"
@@ -173,6 +174,7 @@ func openEventPublisher(ctx context.Context, node *fabric.Node, channel string, 
 	for i := range p.parts {
 		p.parts[i].index = uint64(i)
 		p.parts[i].key = appendNumber(nil, uint64(i))
+		p.parts[i].epoch = rand.Uint64() >> 1 // so that one of an earlier publisher here is not taken for one of this
 	}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	var err error

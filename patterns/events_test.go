@@ -401,6 +401,46 @@ func TestEventsPublisherLost(t *testing.T) {
 	check(t, again.Flush(ctx))
 }
 
+// A publisher that takes the place of another one at its node is not taken for it.
+func TestEventsPublisherReplaced(t *testing.T) {
+	ctx, dir := testContext(t), directory.NewRegistry()
+	m := openEventMemberOf(t, openNode(t, dir, "m"), EventMemberConfig[int]{InFlight: 2})
+	node := openNode(t, dir, "p")
+	first, err := OpenEventPublisher(ctx, node, EventPublisherConfig[int]{Channel: "orders", Partitions: 1})
+	check(t, err)
+	for n := range 2 {
+		check(t, first.Publish(ctx, []byte("key"), n))
+	}
+	var old []Event[int]
+	for range 2 {
+		e, err := m.Receive(ctx)
+		check(t, err)
+		old = append(old, e)
+	}
+	var unacked *UnacknowledgedError
+	if err := first.Close(); !errors.As(err, &unacked) || unacked.Events != 2 {
+		t.Error(err)
+	}
+	second := openEventPublisherOf(t, node, EventPublisherConfig[int]{Partitions: 1})
+	for n := range 4 {
+		check(t, second.Publish(ctx, []byte("key"), 10+n))
+	}
+	for n := range 4 {
+		e, err := m.Receive(ctx)
+		if err != nil || e.Value != 10+n || e.Redelivered() {
+			t.Errorf("%+v, %v", e, err)
+		}
+		if err := old[n%2].Ack(); err != ErrMoved {
+			t.Errorf("an event of the publisher before: %v", err)
+		}
+		check(t, e.Ack())
+	}
+	check(t, second.Flush(ctx))
+	if st := second.Stats(); st.Acknowledged != 4 || st.Late != 0 {
+		t.Errorf("%+v", st)
+	}
+}
+
 // Publish waits while its key's partition is full, and no other does.
 func TestEventsBound(t *testing.T) {
 	ctx, dir := testContext(t), directory.NewRegistry()
@@ -555,7 +595,7 @@ func TestEventsBadInput(t *testing.T) {
 	for _, record := range bad {
 		check(t, acks.SendAll(ctx, record))
 	}
-	check(t, acks.SendAll(ctx, appendRecord(nil, kindUpTo, 0, 1, 99)))
+	check(t, acks.SendAll(ctx, appendRecord(nil, kindUpTo, 0, p.core.parts[0].epoch, 99))) // of somebody who does not own it
 	await(t, "all to be counted", func() bool { st := p.Stats(); return st.Malformed == uint64(len(bad)) && st.Late == 1 })
 }
 

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"sync"
 	"sync/atomic"
 
 	"github.com/zfab/zfab/fabric"
@@ -188,8 +187,7 @@ type Contributor[T any] struct {
 	coder    coder[T]
 	values   atomic.Uint64
 
-	finishing sync.Once
-	finished  error
+	finished atomic.Bool
 }
 
 // OpenContributor makes a contributor. It waits, until ctx ends, for the channel's
@@ -286,15 +284,17 @@ func (c *Contributor[T]) Send(ctx context.Context, v T) error {
 }
 
 // Finish tells the gatherer, behind the last value, that this contributor has
-// finished. It waits for room until ctx ends. To finish again does nothing, and
-// returns the same.
+// finished. It waits for room until ctx ends; it may be called again then. Once it has
+// finished, to do so again does nothing.
 func (c *Contributor[T]) Finish(ctx context.Context) error {
-	c.finishing.Do(func() {
-		if c.finished = c.target.Send(ctx, appendRecord(nil, kindLast)); c.finished == nil {
-			c.finished = c.producer.Finish([]*fabric.Target{c.target})
-		}
-	})
-	return c.finished
+	if c.finished.Swap(true) {
+		return nil
+	}
+	if err := c.target.Send(ctx, appendRecord(nil, kindLast)); err != nil {
+		c.finished.Store(false)
+		return err
+	}
+	return c.producer.Finish([]*fabric.Target{c.target})
 }
 
 // Drain finishes, waits until all that was sent is stored by the gatherer's node, or

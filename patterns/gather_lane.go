@@ -153,8 +153,7 @@ func (g *gatherer) take(l *gatherLane) (body []byte, source fabric.Address, ok b
 	case kind == kindJoin:
 		g.join(l, source)
 		return nil, source, false, nil
-	case kind == kindLast:
-		g.finish(source)
+	case kind == kindLast && g.finish(source):
 		return nil, source, false, nil
 	}
 	g.malformed.Add(1)
@@ -180,12 +179,17 @@ func (g *gatherer) join(l *gatherLane, addr fabric.Address) {
 	delete(g.lost, addr.Node)
 }
 
-// finish notes that a contributor has finished. Another one may take its place.
-func (g *gatherer) finish(addr fabric.Address) {
+// finish notes that a contributor has finished, and reports whether there is such a
+// one. Another one may take its place.
+func (g *gatherer) finish(addr fabric.Address) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if c, known := g.contributors[addr]; !known || c.lost {
+		return false
+	}
 	delete(g.contributors, addr)
 	g.finished++
+	return true
 }
 
 // lose notes that a node is lost on a lane, and reports whether that is news: some of

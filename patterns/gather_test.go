@@ -61,14 +61,19 @@ func incast(t *testing.T, budget int64, mark fabric.HighWaterMark, values int) {
 	node := openNodeOf(t, fabric.Config{Name: "g", Directory: dir, MemoryBudget: budget, HeartbeatInterval: 100 * time.Millisecond})
 	g := openGathererOf(t, node, GathererConfig[[]byte]{Lanes: lanes, Contributors: streams, HighWaterMark: mark})
 	var sending sync.WaitGroup
-	ready := make(chan struct{}, streams)
 	for i := range nodes {
 		n := openNodeOf(t, fabric.Config{Name: fmt.Sprint("n", i), Directory: dir, HeartbeatInterval: 100 * time.Millisecond})
 		sending.Go(func() {
 			var all []*Contributor[[]byte]
 			for range each {
 				// What they have to send they have room for, so that all have something waiting.
-				all = append(all, openContributorOf(t, n, ContributorConfig[[]byte]{HighWaterMark: fabric.HighWaterMark{Bytes: 1 << 20}}))
+				// They end with their nodes.
+				c, err := OpenContributor(ctx, n, ContributorConfig[[]byte]{Channel: "results", HighWaterMark: fabric.HighWaterMark{Bytes: 1 << 20}})
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				all = append(all, c)
 			}
 			for _, c := range all {
 				sending.Go(func() {
@@ -81,13 +86,13 @@ func incast(t *testing.T, budget int64, mark fabric.HighWaterMark, values int) {
 						}
 					}
 					check(t, c.Finish(ctx))
-					ready <- struct{}{}
 				})
 			}
 		})
 	}
-	for range streams {
-		<-ready
+	sending.Wait()
+	if t.Failed() {
+		t.FailNow()
 	}
 	got := make(map[fabric.Address]uint32, streams)
 	total, most := 0, int64(0)
@@ -137,7 +142,6 @@ func incast(t *testing.T, budget int64, mark fabric.HighWaterMark, values int) {
 			}
 		}
 	}
-	sending.Wait()
 	if total != streams*values {
 		t.Errorf("%d values, want %d", total, streams*values)
 	}
@@ -261,7 +265,7 @@ func TestGatherBadInput(t *testing.T) {
 	}
 	stranger, err := node.Producer(ctx, "results", fabric.ProducerConfig{})
 	check(t, err)
-	records := [][]byte{nil, []byte("hello"), appendRecord(nil, kindShare, 1), appendRecord(nil, 99)}
+	records := [][]byte{nil, []byte("hello"), appendRecord(nil, kindShare, 1), appendRecord(nil, kindLast), appendRecord(nil, 99)}
 	for _, r := range records {
 		check(t, stranger.SendAll(ctx, r))
 		var record *RecordError

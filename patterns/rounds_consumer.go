@@ -318,12 +318,13 @@ func (c *RoundsConsumer[V]) tell(ctx context.Context) error {
 }
 
 // leave lets producers know, if there is room, that they need not wait for this
-// consumer.
+// consumer, and that it has no more to say.
 func (c *RoundsConsumer[V]) leave() {
 	record := appendRecord(nil, kindRoundOver, allRounds)
 	for _, t := range c.says.targets {
 		_ = t.TrySend(record) // one that is gone need not know
 	}
+	_ = c.says.Finish()
 }
 
 // Stats returns the consumer's counts, from its begin on.
