@@ -188,6 +188,7 @@ func TestBroadcastPeersLost(t *testing.T) {
 	failed := 0
 	for n := range values {
 		if n == values/2 {
+			await(t, "it to be connected", func() bool { return lost.Stats().Values > 0 })
 			check(t, dies.Close())
 			check(t, otherNode.Close())
 		}

@@ -179,7 +179,11 @@ func (p *RoundsProducer[V]) EndRound(ctx context.Context) error {
 		}
 	}
 	p.told = make([]bool, len(p.rounds.Addresses()))
-	return errors.Join(lost, p.tellEnd(ctx))
+	err := p.tellEnd(ctx)
+	if lost == nil {
+		return err
+	}
+	return errors.Join(lost, err)
 }
 
 // tellEnd tells the consumers that do not know it that the round has ended.
@@ -201,6 +205,7 @@ func (p *RoundsProducer[V]) tellEnd(ctx context.Context) error {
 // are gone count as told; the error joins what failed.
 func (p *RoundsProducer[V]) tellAll(ctx context.Context, targets []*fabric.Target, told []bool, record []byte) error {
 	var errs []error
+	var interrupted error
 	note := func(i int, err error) error {
 		told[i] = told[i] || err == nil
 		return err
@@ -214,12 +219,15 @@ func (p *RoundsProducer[V]) tellAll(ctx context.Context, targets []*fabric.Targe
 		return note(i, targets[i].Send(ctx, record))
 	}, func(i int, err error) {
 		if ctx.Err() != nil && errors.Is(err, ctx.Err()) || err == fabric.ErrClosed {
-			errs = append(errs[:0], err) // which is all that matters
+			interrupted = err
 			return
 		}
 		told[i] = true
 		errs = append(errs, fmt.Errorf("to %s: %w", p.rounds.Addresses()[i], err))
 	})
+	if interrupted != nil {
+		return interrupted // which is all that matters
+	}
 	return errors.Join(errs...)
 }
 
