@@ -2,9 +2,15 @@
 // to work together, over the public API of package fabric.
 //
 //	Exchange               all to all, by key or addressed, with an agreed end
+//	Rounds                 the same in rounds with a barrier, and combined before sending
 //	Pusher, Puller         a pipeline: jobs for whichever worker has room
 //	Requester, Replier     calls with an answer, or with a stream of them
 //	Publisher, Subscriber  messages for whoever wants their topic
+//	Broadcaster, Listeners one copy for each node, however many listen there
+//	Gatherer, Contributor  very many streams to one consumer, each with its share
+//	EventPublisher and
+//	EventMember            events by key, in order, to the members of a group
+//	Surveyor, Respondent   one question to all, and who has not answered
 //
 // # Values
 //
@@ -104,6 +110,23 @@
 // publisher forgets the subscribers of a lost node at once; a subscriber is told that
 // a publisher's node is lost, and goes on with the others.
 //
+// # Survey
+//
+// A Surveyor asks all Respondents of a channel that the directory knows, until a
+// deadline, a quorum, or everyone has answered. A Replier is a Respondent.
+//
+//	surveyor, err := patterns.OpenSurveyor(ctx, node, patterns.SurveyorConfig[Query, Answer]{Channel: "cities"})
+//	survey := surveyor.Ask(ctx, Query{...}, patterns.SurveyOptions{Quorum: 3})
+//	for answer, err := range survey.Answers() {
+//		...
+//	}
+//	result := survey.Result() // who has answered, failed, is missing or lost
+//
+// Delivery: a question reaches each respondent once at most, and an answer that
+// comes too late is dropped and counted. Order: none. What blocks: the iteration,
+// until the next answer. What a dead peer means: a dead respondent is told as lost
+// at once, and not waited for.
+//
 // # Exchange
 //
 // An Exchange is the all-to-all: every producer of every node sends to every
@@ -138,16 +161,98 @@
 // instead of fabric.ErrEnd. A link that breaks and comes back within the resume
 // window is not a loss, and nobody notices.
 //
+// # Rounds
+//
+// Rounds are an all-to-all that is done again and again, with a barrier between: a
+// consumer's iteration of a round ends when every producer has ended it, and no
+// producer is further ahead of any consumer than so many rounds as may be open.
+// Values by the same key can be combined in the producer's memory, so that fewer
+// are sent.
+//
+//	words, err := patterns.OpenRounds(ctx, node, patterns.RoundsConfig[int]{
+//		ExchangeConfig: patterns.ExchangeConfig{Channel: "words", Nodes: 8, Producers: 4, Consumers: 4},
+//		Combine:        func(a, b int) int { return a + b },
+//	})
+//	err = words.Producer(0).SendKey(ctx, word, 1)
+//	err = words.Producer(0).EndRound(ctx)
+//
+//	round, err := words.Consumer(0).Next(ctx)
+//	for v, err := range words.Consumer(0).Values(ctx) {
+//		...
+//	}
+//
+// Delivery: as with an Exchange. Order: that of the sending, from one producer to
+// one consumer, and rounds one after another; combined values have none. What
+// blocks: sending, while the stream to that consumer is at its high-water mark, and
+// the begin of a round, while too many are open. What a dead peer means: rounds that
+// lack a lost producer's part end with an *UnfinishedError; nobody waits for it.
+//
+// # Broadcast and gathering
+//
+// A Broadcaster sends to all Listeners of all nodes; a link carries one copy of each
+// value, which the node keeps until all of its listeners have it. A Gatherer is the
+// other way: one consumer of what all Contributors send.
+//
+//	listeners, err := patterns.OpenListeners(ctx, node, patterns.ListenersConfig[Weights]{Channel: "weights", Listeners: 16})
+//	for w, err := range listeners.Listener(0).Values(ctx) {
+//		...
+//	}
+//	broadcaster, err := patterns.OpenBroadcaster(ctx, node, patterns.BroadcasterConfig[Weights]{Channel: "weights"})
+//	err = broadcaster.Send(ctx, weights)
+//
+//	gatherer, err := patterns.OpenGatherer(ctx, node, patterns.GathererConfig[Sum]{Channel: "sums", Contributors: 1000})
+//	contributor, err := patterns.OpenContributor(ctx, node, patterns.ContributorConfig[Sum]{Channel: "sums"})
+//	err = contributor.Send(ctx, sum)
+//	for s, err := range gatherer.Values(ctx) {
+//		...
+//	}
+//
+// Delivery: once, unless one of the two nodes is lost. Order: that of each sender.
+// What blocks: a broadcaster, while the slowest listener of a node is behind by what
+// node and stream may hold; a contributor, while its stream is at its high-water mark.
+// What a dead peer means: a *fabric.PeerLostError at the other end, which goes on with
+// all others.
+//
+// # Events
+//
+// An EventPublisher sends events to a group of EventMembers. Keys are divided into
+// partitions, each of which one member owns; partitions move when members come or go.
+//
+//	publisher, err := patterns.OpenEventPublisher(ctx, node, patterns.EventPublisherConfig[Change]{Channel: "accounts"})
+//	err = publisher.Publish(ctx, account, Change{...})
+//
+//	member, err := patterns.OpenEventMember(ctx, node, patterns.EventMemberConfig[Change]{Channel: "accounts"})
+//	err = member.Handle(ctx, 8, func(ctx context.Context, e patterns.Event[Change]) error { ... })
+//
+// Delivery: at least once, until a member acknowledges. Order: that of the publishing
+// for the events of a key, whichever members handle them. What blocks: Publish, while
+// too much of the key's partition is not acknowledged. What a dead peer means: a
+// member's partitions move when the fabric says that its node is lost, and what it has
+// not acknowledged is delivered again, marked; with a publisher its unacknowledged
+// events are lost.
+//
 // # Reading the source
 //
 // codec.go is values and messages, record.go what patterns say beside them
 // (PROTOCOL.md has the bytes), slots.go the numbers by which they refer to things.
 // balance.go, distribute.go and fairqueue.go are the strategies below all
-// patterns.
+// patterns; bell.go wakes those who wait.
 //
 // exchange.go opens and closes an Exchange; shape.go is who was promised, and
 // roll.go who came. exchange_producer.go and exchange_consumer.go are the two
 // ends.
+//
+// rounds.go tells how rounds go, over several exchanges. rounds_producer.go and
+// rounds_consumer.go are the two ends, rounds_barrier.go is what a producer waits
+// at, rounds_combiner.go what it keeps.
+//
+// events.go tells an event's way. events_publisher.go and events_member.go are the two
+// ends; events_partition.go gives partitions to members, events_hand.go is what a
+// member's program has, events_handle.go runs handlers.
+//
+// broadcast.go tells how a broadcast gets to all and contributions to one:
+// broadcast_fan.go is what a node keeps for its listeners, gather_lane.go how a
+// gatherer takes from all in turn.
 //
 // pipeline.go tells a job's way. pipeline_pusher.go and pipeline_puller.go are the
 // two ends; pipeline_push.go chooses a worker, pipeline_lane.go follows the
@@ -163,6 +268,8 @@
 // pubsub_publish.go sends, pubsub_outlet.go has what a node's stream has no room for,
 // pubsub_history.go the past, and pubsub_hear.go takes what subscribers' nodes say.
 // pubsub_hub.go is what a node's subscribers share, pubsub_queue.go what each has.
+// survey.go tells a survey's way, and survey_poll.go goes it: it is a call to all,
+// with request and reply's records.
 //
 // roster.go is who is at the other end, as a pusher or requester knows it;
 // greeter.go is how those come to be known.

@@ -46,6 +46,18 @@ func (c coder[T]) pack(v T, keep bool) (parcel, error) {
 	return parcel{mem: mem}, nil
 }
 
+// packKeyed encodes v behind a key. The parcel may be kept.
+func (c coder[T]) packKeyed(key []byte, v T) (parcel, error) {
+	mem := parcelPool.Get().(*[]byte)
+	b, err := c.append(append((*mem)[:headRoom], key...), v)
+	*mem = b
+	if err != nil {
+		parcel{mem: mem}.release()
+		return parcel{}, err
+	}
+	return parcel{mem: mem}, nil
+}
+
 // packed is a parcel with a copy of body.
 func packed(body []byte) parcel {
 	mem := parcelPool.Get().(*[]byte)
@@ -82,4 +94,11 @@ func (p parcel) send(ctx context.Context, to *fabric.Target, head []byte) error 
 		b.Release()
 	}
 	return err
+}
+
+// trySend is send that returns fabric.ErrHighWater instead of waiting. The parcel
+// must have been packed to be kept.
+func (p parcel) trySend(to *fabric.Target, head []byte) error {
+	at := headRoom - copy((*p.mem)[headRoom-len(head):], head)
+	return to.TrySend((*p.mem)[at:])
 }

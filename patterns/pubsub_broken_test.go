@@ -434,7 +434,7 @@ func TestPubSubPublisherThatKeepsToNoBound(t *testing.T) {
 		check(t, producer.SendAll(ctx, append(appendTextRecord(nil, "a", kindPublished), byte(i&0x7f))))
 	}
 	await(t, "all to have come", func() bool { return s.Stats().Missed == 990 })
-	expectEvents(t, s, event{value: 0}, event{value: 1})
+	expectEvents(t, s, taken{value: 0}, taken{value: 1})
 	if st := s.Stats(); st.Queued != 8 {
 		t.Errorf("%+v", st)
 	}

@@ -14,22 +14,22 @@ import (
 )
 
 // event is what a subscriber got: a message, or how many it missed.
-type event struct{ value, missed int }
+type taken struct{ value, missed int }
 
 // received is one step of a subscriber; done is its end.
-func received(ctx context.Context, s *Subscriber[int]) (e event, done bool, err error) {
+func received(ctx context.Context, s *Subscriber[int]) (e taken, done bool, err error) {
 	var missed *MissedError
 	switch m, err := s.Receive(ctx); {
 	case errors.As(err, &missed):
-		return event{missed: int(missed.Messages)}, false, nil
+		return taken{missed: int(missed.Messages)}, false, nil
 	case err == fabric.ErrEnd:
-		return event{}, true, nil
+		return taken{}, true, nil
 	default:
-		return event{value: m.Value}, false, err
+		return taken{value: m.Value}, false, err
 	}
 }
 
-func eventsOf(t testing.TB, s *Subscriber[int], n int) (list []event) {
+func eventsOf(t testing.TB, s *Subscriber[int], n int) (list []taken) {
 	t.Helper()
 	for range n {
 		e, _, err := received(testContext(t), s)
@@ -39,7 +39,7 @@ func eventsOf(t testing.TB, s *Subscriber[int], n int) (list []event) {
 	return list
 }
 
-func expectEvents(t testing.TB, s *Subscriber[int], want ...event) {
+func expectEvents(t testing.TB, s *Subscriber[int], want ...taken) {
 	t.Helper()
 	if got := eventsOf(t, s, len(want)); !slices.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
@@ -64,17 +64,17 @@ func TestPubSubBehind(t *testing.T) {
 	await(t, "all to be there", func() bool {
 		return latest.Stats().Missed == 7 && bounded.Stats().Missed == 7 && last.Stats().Conflated == 7 && bytes.Stats().Missed == 8
 	})
-	expectEvents(t, latest, event{value: 7}, event{value: 8}, event{value: 9})
-	expectEvents(t, last, event{value: 7}, event{value: 8}, event{value: 9})
-	expectEvents(t, bytes, event{value: 8}, event{value: 9})
-	expectEvents(t, bounded, event{value: 0})
+	expectEvents(t, latest, taken{value: 7}, taken{value: 8}, taken{value: 9})
+	expectEvents(t, last, taken{value: 7}, taken{value: 8}, taken{value: 9})
+	expectEvents(t, bytes, taken{value: 8}, taken{value: 9})
+	expectEvents(t, bounded, taken{value: 0})
 	publish(t, p, "d", 10) // has room, behind the gap
 	await(t, "it to be there", func() bool { return bounded.Stats().Queued == 3 })
 	publish(t, p, "d", 11, 12)
 	await(t, "two more to be missed", func() bool { return bounded.Stats().Missed == 9 })
-	expectEvents(t, bounded, event{value: 1}, event{value: 2}, event{missed: 7}, event{value: 10}, event{missed: 2})
+	expectEvents(t, bounded, taken{value: 1}, taken{value: 2}, taken{missed: 7}, taken{value: 10}, taken{missed: 2})
 	publish(t, p, "d", 13)
-	expectEvents(t, bounded, event{value: 13})
+	expectEvents(t, bounded, taken{value: 13})
 	if st := bounded.Stats(); st.Received != 5 || st.Missed != 9 || st.Queued != 0 || st.QueuedBytes != 0 {
 		t.Errorf("%+v", st)
 	}

@@ -64,29 +64,47 @@ const (
 
 var callPool = sync.Pool{New: func() any { return &call{results: make(chan outcome, outcomes)} }}
 
-// begin begins a call: its first request is sent. The caller then waits, and ends
-// it; the request is released by end.
-func (r *requester) begin(ctx context.Context, request parcel, opts CallOptions, window int) (*call, error) {
+// admit waits until there may be another call, which dismiss must follow.
+func (r *requester) admit(ctx context.Context) error {
 	select {
 	case r.free <- struct{}{}:
 	default:
 		select {
 		case r.free <- struct{}{}:
 		case <-ctx.Done():
-			return nil, ctx.Err()
+			return ctx.Err()
 		case <-r.ctx.Done():
-			return nil, fabric.ErrClosed
+			return fabric.ErrClosed
 		}
 	}
 	r.mu.Lock()
+	defer r.mu.Unlock()
 	if r.closed {
-		r.mu.Unlock()
 		<-r.free
-		return nil, fabric.ErrClosed
+		return fabric.ErrClosed
 	}
 	r.calls++
 	r.stats.Calls++
+	return nil
+}
+
+// dismiss ends what admit has begun.
+func (r *requester) dismiss() {
+	r.mu.Lock()
+	if r.calls--; r.calls == 0 && r.idle != nil {
+		close(r.idle)
+		r.idle = nil
+	}
 	r.mu.Unlock()
+	<-r.free
+}
+
+// begin begins a call: its first request is sent. The caller then waits, and ends
+// it; the request is released by end.
+func (r *requester) begin(ctx context.Context, request parcel, opts CallOptions, window int) (*call, error) {
+	if err := r.admit(ctx); err != nil {
+		return nil, err
+	}
 	c := callPool.Get().(*call)
 	c.r, c.ctx, c.opts, c.request = r, ctx, opts, request
 	if window > 0 {
@@ -163,15 +181,20 @@ func (c *call) choose(count *uint64) (*attempt, error) {
 	if count != nil {
 		*count++
 	}
-	r.stats.Requests++
 	c.tried = append(c.tried, m)
-	a := &attempt{server: m, results: c.results, items: c.items}
+	return r.attempt(m, c.results, c.items), nil
+}
+
+// attempt makes an attempt for a server that was taken by its seat. Under mu.
+func (r *requester) attempt(m *server, results chan outcome, items *items) *attempt {
+	r.stats.Requests++
+	a := &attempt{server: m, results: results, items: items}
 	a.id = r.attempts.add(a)
 	if a.next = m.who.first; a.next != nil {
 		a.next.prev = a
 	}
 	m.who.first = a
-	return a, nil
+	return a
 }
 
 // pick is the server that the call goes to next. Under the requester's mu.
@@ -197,19 +220,30 @@ func (c *call) pick() *server {
 
 // send sends the request, with the time that is left.
 func (c *call) send(a *attempt) error {
-	left, window := uint64(0), uint64(0)
-	if deadline, ok := c.ctx.Deadline(); ok {
-		d := time.Until(deadline)
-		if d <= 0 {
-			return context.DeadlineExceeded
-		}
-		left = uint64(max(d.Microseconds(), 1))
+	left, err := timeLeft(c.ctx)
+	if err != nil {
+		return err
 	}
+	window := uint64(0)
 	if c.items != nil {
 		window = uint64(c.items.window)
 	}
 	var mem [headRoom]byte
 	return c.request.send(c.ctx, a.server.target, appendRecord(mem[:0], kindRequest, c.r.index(), a.id, left, window))
+}
+
+// timeLeft is the time until ctx's deadline as a request says it: in microseconds,
+// 0 if there is none.
+func timeLeft(ctx context.Context) (uint64, error) {
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		return 0, nil
+	}
+	d := time.Until(deadline)
+	if d <= 0 {
+		return 0, context.DeadlineExceeded
+	}
+	return uint64(max(d.Microseconds(), 1)), nil
 }
 
 // wait waits for the call's outcome: a reply or, of a stream, items or the end.
@@ -304,12 +338,8 @@ func (c *call) end() {
 		r.stats.LateReplies++
 		o.body.release()
 	}
-	if r.calls--; r.calls == 0 && r.idle != nil {
-		close(r.idle)
-		r.idle = nil
-	}
 	r.mu.Unlock()
-	<-r.free
+	r.dismiss()
 	c.request.release()
 	results, under, tried := c.results, c.under, c.tried
 	clear(under)

@@ -212,15 +212,7 @@ func (r *Requester[Q, A]) Stream(ctx context.Context, q Q, opts CallOptions) ite
 }
 
 // Servers is the servers that are there now, in no order.
-func (r *Requester[Q, A]) Servers() []fabric.Address {
-	r.core.mu.Lock()
-	defer r.core.mu.Unlock()
-	var list []fabric.Address
-	for _, m := range r.core.servers.present() {
-		list = append(list, m.addr)
-	}
-	return list
-}
+func (r *Requester[Q, A]) Servers() []fabric.Address { return r.core.present() }
 
 // WaitServers waits until at least count servers are there, or ctx ends.
 func (r *Requester[Q, A]) WaitServers(ctx context.Context, count int) error {
@@ -344,6 +336,17 @@ func openRequester(ctx context.Context, node *fabric.Node, cfg requesterConfig) 
 
 // index is what servers address this requester by.
 func (r *requester) index() uint64 { return uint64(r.replies.Address().Index) }
+
+// present is the servers that are there now, in no order.
+func (r *requester) present() []fabric.Address {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var list []fabric.Address
+	for _, m := range r.servers.present() {
+		list = append(list, m.addr)
+	}
+	return list
+}
 
 // enter counts a call of Start in, unless the requester is closed.
 func (r *requester) enter() bool {

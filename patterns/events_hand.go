@@ -1,0 +1,149 @@
+package patterns
+
+import (
+	"slices"
+	"sync"
+
+	"github.com/zfab/zfab/fabric"
+)
+
+// eventHands are the events that a member's program has and has not acknowledged.
+type eventHands struct {
+	channel string // of acknowledgements
+
+	mu     sync.Mutex
+	byKey  map[handKey]*eventHand
+	count  int
+	fewer  bell
+	closed bool
+}
+
+// handKey is a partition of one publisher, which is known by its consumer of
+// acknowledgements.
+type handKey struct {
+	publisher fabric.Address
+	partition uint64
+}
+
+// eventHand is the events of one partition in one epoch. Its fields are under the
+// hands' mu, but for those that do not change.
+type eventHand struct {
+	hands *eventHands
+	key   handKey
+	to    *fabric.Target
+	epoch uint64
+
+	events []heldEvent // in order; the first one is not acknowledged
+	over   bool        // they are somebody else's now, or the publisher is lost
+	lost   bool        // which it is
+}
+
+type heldEvent struct {
+	sequence uint64
+	acked    bool
+}
+
+// take takes an event, and returns its hand; nil if there are as many as room.
+func (h *eventHands) take(key handKey, to *fabric.Target, epoch, sequence uint64, room int) *eventHand {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	e := h.byKey[key]
+	if e == nil || e.epoch != epoch {
+		h.end(e, false)
+		e = &eventHand{hands: h, key: key, to: to, epoch: epoch}
+		h.byKey[key] = e
+	}
+	if len(e.events) >= room {
+		return nil
+	}
+	e.events = append(e.events, heldEvent{sequence: sequence})
+	h.count++
+	return e
+}
+
+// end gives up what is in a hand: none of it can be acknowledged any more. Under mu.
+func (h *eventHands) end(e *eventHand, lost bool) {
+	if e == nil || e.over {
+		return
+	}
+	e.over, e.lost = true, lost
+	h.count -= len(e.events)
+	e.events = nil
+	h.fewer.ring()
+}
+
+// lose gives up the hands of all publishers at a node.
+func (h *eventHands) lose(node string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for key, e := range h.byKey {
+		if key.publisher.Node == node {
+			h.end(e, true)
+			delete(h.byKey, key)
+		}
+	}
+}
+
+// ack acknowledges an event. If all before it are, its publisher is told, and of those
+// behind it that are, too.
+func (e *eventHand) ack(sequence uint64) error {
+	h := e.hands
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	switch {
+	case h.closed:
+		return fabric.ErrClosed
+	case e.over && e.lost:
+		return &fabric.PeerLostError{
+			Node: e.key.publisher.Node, Channel: h.channel, Consumer: e.key.publisher.Index, Reason: "it was lost before the event was acknowledged",
+		}
+	case e.over:
+		return ErrMoved
+	}
+	i, found := slices.BinarySearchFunc(e.events, sequence, func(held heldEvent, s uint64) int {
+		switch {
+		case held.sequence < s:
+			return -1
+		case held.sequence > s:
+			return 1
+		}
+		return 0
+	})
+	if !found || e.events[i].acked {
+		return nil
+	}
+	e.events[i].acked = true
+	n := 0
+	for n < len(e.events) && e.events[n].acked {
+		n++
+	}
+	if n == 0 {
+		return nil
+	}
+	last := e.events[n-1].sequence
+	e.events = slices.Delete(e.events, 0, n)
+	h.count -= n
+	h.fewer.ring()
+	var mem [headRoom]byte
+	return e.to.TrySend(appendRecord(mem[:0], kindUpTo, e.key.partition, e.epoch, last))
+}
+
+// isOver reports whether the events are somebody else's by now.
+func (e *eventHand) isOver() bool {
+	e.hands.mu.Lock()
+	defer e.hands.mu.Unlock()
+	return e.over
+}
+
+// busy is how many events there are, and what is closed when there are fewer.
+func (h *eventHands) busy() (int, <-chan struct{}) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.count, h.fewer.next()
+}
+
+func (h *eventHands) close() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.closed = true
+}
