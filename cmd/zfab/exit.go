@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/zfab/zfab/cmd/zfab/internal/compose"
+	"github.com/zfab/zfab/cmd/zfab/internal/lines"
 	"github.com/zfab/zfab/cmd/zfab/internal/runner"
 	"github.com/zfab/zfab/cmd/zfab/internal/topology"
 	"github.com/zfab/zfab/fabric/directory"
@@ -45,6 +46,7 @@ func (e fileError) Unwrap() error { return e.error }
 func (c *command) exit(ctx context.Context, err error) int {
 	var usage usageError
 	var file fileError
+	var line *lines.LineError
 	var listening listenError
 	var control *runner.ControlError
 	var containers *compose.UnavailableError
@@ -68,7 +70,7 @@ func (c *command) exit(ctx context.Context, err error) int {
 	}
 	fmt.Fprintf(c.stderr, "zfab: %v\n", err)
 	switch {
-	case errors.As(err, &file):
+	case errors.As(err, &file), errors.As(err, &line):
 		return exitBadFile
 	case errors.Is(err, directory.ErrUnavailable), errors.As(err, &listening), errors.As(err, &control), errors.As(err, &containers):
 		return exitUnreachable

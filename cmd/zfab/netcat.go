@@ -23,22 +23,25 @@ import (
 )
 
 // The commands with which a shell script takes part in a pattern: push, pull, req,
-// rep. Each is a node of its own for as long as it runs, and a message is a line of
+// rep, pub, sub. Each is a node of its own for as long as it runs, and a message is a line of
 // its standard input or output.
 
 // maxLineBody is the largest message that they take, in bytes: fabric's default.
 const maxLineBody = 64 << 20
 
-// newNetcatCommand gives such a command the flags that all of them have.
+// newNetcatCommand gives such a command the flags that all of them have. Its first
+// argument is a channel.
 func (c *command) newNetcatCommand(command *cli.Command) *cli.Command {
 	action := command.Action
-	command.ArgsUsage = "CHANNEL"
+	if command.ArgsUsage == "" {
+		command.ArgsUsage = "CHANNEL"
+	}
 	command.Flags = append([]cli.Flag{
 		&cli.StringFlag{
 			Name: "directory", Aliases: []string{"d"}, EnvVars: []string{"ZFAB_DIRECTORY"},
 			Usage: "`address` of the fabric's directory, or of several, separated by commas",
 		},
-		&cli.StringFlag{Name: "node", Usage: "`name` of the node that the command is (default: the command's, and something random)"},
+		&cli.StringFlag{Name: "name", Usage: "`name` of the node that the command is (default: the command's, and something random)"},
 		&cli.StringFlag{Name: "listen", Usage: "`address` at which other nodes reach this one (default: some port on loopback)"},
 		&cli.StringFlag{Name: "format", Value: string(lines.Raw), Usage: "`raw|json|hex`: how a message is a line"},
 		verboseFlag,
@@ -51,7 +54,7 @@ func (c *command) newNetcatCommand(command *cli.Command) *cli.Command {
 		}
 		name := ctx.Command.Name
 		switch {
-		case ctx.NArg() != 1:
+		case ctx.NArg() == 0 || command.ArgsUsage == "CHANNEL" && ctx.NArg() > 1:
 			return usagef("%s: name one channel", name)
 		case ctx.String("directory") == "":
 			return usagef("%s: say where the directory is, with --directory or ZFAB_DIRECTORY", name)
@@ -77,8 +80,8 @@ var (
 	execFlag  = &cli.StringFlag{Name: "exec", Usage: "run a shell `command` for each message, which is its standard input"}
 )
 
-// feedOf is where a command's messages come from.
-func (c *command) feedOf(ctx *cli.Context) (*feed.Feed, error) {
+// feedOf is where a command's messages come from: what it returns begins to read.
+func (c *command) feedOf(ctx *cli.Context) (begin func() *feed.Feed, err error) {
 	cfg := feed.Config{
 		In: c.stdin, Format: lines.Format(ctx.String("format")), Most: maxLineBody,
 		Count: ctx.Int("count"), Rate: ctx.Float64("rate"),
@@ -93,7 +96,7 @@ func (c *command) feedOf(ctx *cli.Context) (*feed.Feed, error) {
 	if cfg.Rate < 0 {
 		return nil, usagef("%s: --rate is %v: it must be positive", ctx.Command.Name, cfg.Rate)
 	}
-	return feed.New(cfg), nil
+	return func() *feed.Feed { return feed.New(cfg) }, nil
 }
 
 // onNode opens the node that the command is, and calls do with it.
@@ -107,7 +110,7 @@ func (c *command) onNode(ctx *cli.Context, do func(context.Context, *fabric.Node
 		return err
 	}
 	defer dir.Close()
-	name := ctx.String("node")
+	name := ctx.String("name")
 	if name == "" {
 		name = ctx.Command.Name + "-" + strings.ToLower(rand.Text()[:8])
 	}

@@ -37,21 +37,22 @@ func (c *command) push(ctx *cli.Context) error {
 	if ctx.Bool("at-most-once") {
 		cfg.Delivery = patterns.AtMostOnce
 	}
+	begin, err := c.feedOf(ctx)
+	if err != nil {
+		return err
+	}
 	return c.onNode(ctx, func(pushing context.Context, node *fabric.Node) error {
 		if timeout := ctx.Duration("timeout"); timeout > 0 {
 			var cancel context.CancelFunc
 			pushing, cancel = context.WithTimeout(pushing, timeout)
 			defer cancel()
 		}
-		jobs, err := c.feedOf(ctx)
-		if err != nil {
-			return err
-		}
 		p, err := patterns.OpenPusher(pushing, node, cfg)
 		if err != nil {
 			return channelError(err)
 		}
 		defer p.Close() // nothing, after Drain
+		jobs := begin()
 		for {
 			_, body, err := jobs.Next(pushing)
 			if err == io.EOF {
@@ -84,9 +85,9 @@ func late(ctx *cli.Context, limited context.Context, err error) error {
 	return err
 }
 
-// channelError is a usage error if the channel's name is what is wrong.
+// channelError is a usage error if the command line has asked for what there is not.
 func channelError(err error) error {
-	if errors.As(err, new(*fabric.ConfigError)) || errors.Is(err, directory.ErrInvalid) {
+	if errors.Is(err, fabric.ErrConfig) || errors.Is(err, directory.ErrInvalid) || errors.As(err, new(*patterns.PatternError)) {
 		return usageError{err}
 	}
 	return err

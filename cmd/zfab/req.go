@@ -29,16 +29,17 @@ func (c *command) reqCommand() *cli.Command {
 
 func (c *command) req(ctx *cli.Context) error {
 	options := patterns.CallOptions{Key: []byte(ctx.String("key")), Idempotent: ctx.Bool("idempotent")}
+	begin, err := c.feedOf(ctx)
+	if err != nil {
+		return err
+	}
 	return c.onNode(ctx, func(asking context.Context, node *fabric.Node) error {
-		requests, err := c.feedOf(ctx)
-		if err != nil {
-			return err
-		}
 		r, err := patterns.OpenRequester(asking, node, patterns.RequesterConfig[[]byte, []byte]{Channel: ctx.Args().First()})
 		if err != nil {
 			return channelError(err)
 		}
 		defer r.Close()
+		requests := begin()
 		out := lines.NewWriter(c.stdout, lines.Format(ctx.String("format")))
 		for {
 			_, body, err := requests.Next(asking)

@@ -36,6 +36,8 @@ type Line struct {
 	From       string  `json:"from,omitempty"`       // node/index; of what is written
 	Topic      string  `json:"topic,omitempty"`      // of what is published
 	Deliveries int     `json:"deliveries,omitempty"` // of a job that was delivered before, with this time
+	Replayed   bool    `json:"replayed,omitempty"`   // published before it was subscribed to
+	Missed     uint64  `json:"missed,omitempty"`     // so many messages were dropped here; without a body
 	Text       *string `json:"text,omitempty"`
 	Base64     *[]byte `json:"base64,omitempty"`
 }
@@ -51,12 +53,9 @@ type Writer struct {
 func NewWriter(w io.Writer, format Format) *Writer { return &Writer{w: w, format: format} }
 
 // Write writes a message in one piece. What l has is written with the format json
-// only, and with the topic in front of the body with the others.
+// only.
 func (w *Writer) Write(l Line, body []byte) error {
 	w.line = w.line[:0]
-	if l.Topic != "" && w.format != JSON {
-		w.line = append(append(w.line, l.Topic...), ' ')
-	}
 	switch w.format {
 	case Hex:
 		w.line = hex.AppendEncode(w.line, body)
@@ -67,19 +66,27 @@ func (w *Writer) Write(l Line, body []byte) error {
 		} else {
 			l.Base64 = &body
 		}
-		var b bytes.Buffer
-		e := json.NewEncoder(&b)
-		e.SetEscapeHTML(false)
-		if err := e.Encode(l); err != nil {
-			return err
-		}
-		w.line = bytes.TrimRight(b.Bytes(), "\n")
+		return w.object(l)
 	default:
 		w.line = append(w.line, body...)
 	}
 	w.line = append(w.line, '\n')
 	_, err := w.w.Write(w.line)
 	return err
+}
+
+// Note writes what is no message, with the format json; with the others nothing.
+func (w *Writer) Note(l Line) error {
+	if w.format != JSON {
+		return nil
+	}
+	return w.object(l)
+}
+
+func (w *Writer) object(l Line) error {
+	e := json.NewEncoder(w.w)
+	e.SetEscapeHTML(false)
+	return e.Encode(l)
 }
 
 // A Reader reads messages. One goroutine at a time may use it.

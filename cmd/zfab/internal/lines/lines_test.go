@@ -50,7 +50,7 @@ func TestWhatIsWritten(t *testing.T) {
 		want   string
 	}{
 		{Raw, Line{From: "n1/0"}, "a", "a\n"},
-		{Raw, Line{Topic: "x.y"}, "a b", "x.y a b\n"},
+		{Raw, Line{Topic: "x.y"}, "a b", "a b\n"},
 		{Hex, Line{}, "a\n", "610a\n"},
 		{JSON, Line{From: "n1/0", Deliveries: 2}, "a<b", `{"from":"n1/0","deliveries":2,"text":"a<b"}` + "\n"},
 		{JSON, Line{}, "\xff", `{"base64":"/w=="}` + "\n"},
