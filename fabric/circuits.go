@@ -131,6 +131,7 @@ func (n *Node) passOn(p *peer) {
 	n.mu.Lock()
 	calls := p.calls
 	p.calls = nil
+	n.forget(p) // it may be a name that a worker has made up
 	n.mu.Unlock()
 	for _, k := range calls {
 		err := failed
