@@ -1,7 +1,9 @@
 package fabric
 
 import (
+	"bytes"
 	"errors"
+	"fmt"
 	"testing"
 	"time"
 
@@ -13,6 +15,7 @@ import (
 // attacher is what attaches to a node and is no worker: it says what the test wants.
 type attacher struct {
 	*intruder
+	rest []byte // of the packet that was read last
 }
 
 // attach says hello on a node's attach socket, and returns the node's answer.
@@ -24,7 +27,7 @@ func (c *cluster) attach(host, name string, incarnation uint64) (*attacher, wire
 	}
 	c.t.Cleanup(func() { conn.Close() })
 	conn.SetReadDeadline(time.Now().Add(20 * time.Second))
-	a := &attacher{&intruder{c.t, name, conn}}
+	a := &attacher{intruder: &intruder{c.t, name, conn}}
 	a.send(wire.AppendHello(nil, &wire.Hello{Version: wire.Version, Node: name, Incarnation: incarnation, MaxMessage: 1 << 20}))
 	return a, a.read()
 }
@@ -33,16 +36,41 @@ func (c *cluster) attach(host, name string, incarnation uint64) (*attacher, wire
 func (a *attacher) refused(label uint32) uint8 {
 	a.t.Helper()
 	for {
-		rec := a.read()
-		switch rec.Kind {
-		case wire.KindPong:
-		case wire.KindClose:
+		if rec := a.next(); rec.Kind == wire.KindClose {
 			if rec.Stream != label {
 				a.t.Fatalf("close of circuit %d, want %d", rec.Stream, label)
 			}
 			return rec.Code
-		default:
+		} else if rec.Kind != wire.KindPong {
 			a.t.Fatalf("a %s record instead of close", rec.Kind)
+		}
+	}
+}
+
+// next returns the next record: a packet can hold several.
+func (a *attacher) next() wire.Record {
+	a.t.Helper()
+	if len(a.rest) == 0 {
+		p, _, err := a.ReadPacket()
+		if err != nil {
+			a.t.Fatal(err)
+		}
+		a.rest = bytes.Clone(p)
+	}
+	var rec wire.Record
+	var err error
+	if a.rest, err = wire.Next(a.rest, 0, &rec); err != nil {
+		a.t.Fatal(err)
+	}
+	return rec
+}
+
+// closes waits until so many circuits are closed.
+func (a *attacher) closes(count int) {
+	a.t.Helper()
+	for count > 0 {
+		if a.next().Kind == wire.KindClose {
+			count--
 		}
 	}
 }
@@ -76,7 +104,7 @@ func TestCallsThatANodeRefuses(t *testing.T) {
 		}
 	}
 	// A node does not pass on for other nodes.
-	peer := &attacher{newIntruder(t, h1, "apeer")}
+	peer := &attacher{intruder: newIntruder(t, h1, "apeer")}
 	peer.greet(3)
 	peer.send(wire.AppendCircuit(nil, 0, "w", "other", "h2", 1<<20))
 	if code := peer.refused(0); code != wire.CodeRefused {
@@ -96,6 +124,27 @@ func TestCallsThatANodeRefuses(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// A worker that calls by way of nodes which are not there makes its node remember
+// no more of them than of other strangers.
+func TestCallsByWayOfMadeUpNodes(t *testing.T) {
+	c := newCluster(t)
+	h1 := c.host("h1")
+	evil, _ := c.attach("h1", "evil", 7)
+	const names = maxStrangers + 200
+	for i := range uint32(names) {
+		evil.send(wire.AppendCircuit(nil, 2*i, "evil", "nobody", fmt.Sprintf("made-up-%d", i), 1<<20))
+		if i%100 == 99 { // the others wait for their answers meanwhile
+			evil.closes(100)
+		}
+	}
+	evil.closes(names % 100)
+	h1.mu.Lock()
+	defer h1.mu.Unlock()
+	if len(h1.peers) > maxStrangers+1 {
+		t.Errorf("%d peers are remembered", len(h1.peers))
 	}
 }
 

@@ -167,6 +167,27 @@ func TestOneMessageBetweenTwoWorkers(t *testing.T) {
 	}
 }
 
+// Nodes of one process share a directory that is in it, and their workers ask it by
+// way of them.
+func TestWorkersOfNodesWithTheDirectoryInTheirProcess(t *testing.T) {
+	registry := directory.NewRegistry()
+	t.Cleanup(func() { registry.Close() })
+	var members []*Node
+	for _, host := range []string{"h1", "h2"} {
+		socket := "mem://" + t.Name() + "-" + host
+		members = append(members, openWith(t, Config{Name: host, Directory: registry, Workers: Workers{Listen: socket}}))
+		w, err := Attach(testContext(t), socket, AttachConfig{Logger: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { w.Close() })
+		members = append(members, w)
+	}
+	if err := allToAll(t, testContext(t), members, 10); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // Workers, the nodes that they are attached to, and a node without workers: all
 // are members alike, and between two hosts is one link.
 func TestWorkersAndNodesAllToAll(t *testing.T) {

@@ -102,18 +102,22 @@ func (n *Node) passIn(k *link.Call) {
 // passOut passes a call of a worker of this node on to another node.
 func (n *Node) passOut(k *link.Call) {
 	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.closed {
-		k.Refuse(wire.CodeBusy, "the node is closing")
-		return
-	}
 	p := n.peerOf(k.Via())
+	n.mu.Unlock()
 	if p.link.Up() && k.Pass(p.link) == nil {
 		return
 	}
-	if p.calls = append(p.calls, k); len(p.calls) == 1 {
-		n.wg.Add(1)
-		go n.passOn(p)
+	n.mu.Lock()
+	closed := n.closed
+	if !closed {
+		if p.calls = append(p.calls, k); len(p.calls) == 1 {
+			n.wg.Add(1)
+			go n.passOn(p)
+		}
+	}
+	n.mu.Unlock()
+	if closed {
+		k.Refuse(wire.CodeBusy, "the node is closing")
 	}
 }
 
@@ -127,6 +131,7 @@ func (n *Node) passOn(p *peer) {
 	n.mu.Lock()
 	calls := p.calls
 	p.calls = nil
+	n.forget(p) // it may be a name that a worker has made up
 	n.mu.Unlock()
 	for _, k := range calls {
 		err := failed

@@ -101,7 +101,7 @@ const maxStrangers = 1024
 // forget lets p go if it means nothing here, and there are too many of those.
 // Under mu.
 func (n *Node) forget(p *peer) {
-	if len(n.peers) > maxStrangers && len(p.wanted) == 0 && p.peering.Forgettable() && p.link.Unused() {
+	if len(n.peers) > maxStrangers && len(p.wanted) == 0 && p.reaches == 0 && len(p.calls) == 0 && p.peering.Forgettable() && p.link.Unused() {
 		delete(n.peers, p.name)
 	}
 }

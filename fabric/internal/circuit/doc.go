@@ -19,9 +19,12 @@
 //
 // An End lends Window bytes at the most, and holds in its queue what its partner
 // on the other link has lent, so a circuit holds no more at a node than one
-// Window in each direction, whoever stops reading. A link has at most MaxCalls
-// circuits that were asked for by either side, and at most MaxShare of those that it passes on for one other link. A label can be used again when both sides have
-// said close, and this side says it only when what it held for the circuit is
-// gone, at the next node as well: so who asks for circuits faster than they can be ended
-// waits for labels, and makes nobody hold more than MaxCalls of them.
+// Window in each direction, whoever stops reading.
+//
+// A link has at most MaxCalls circuits that were asked for by either side, and of
+// those that a node passes on at most MaxShare for one other link. A label can be
+// used again when both sides have said close, and a side says it only when what it
+// held for the circuit is gone, at the next node as well. So who asks for circuits
+// faster than they can be ended waits for labels, and makes nobody hold more than
+// MaxCalls of them.
 package circuit

@@ -52,6 +52,7 @@ func Listen(addr string, cfg Config) (*Listener, error) {
 		}
 		return nil, opError("listen", addr, err)
 	}
+	// Before that the umask's permissions hold for a moment: AdmitUser is asked all the same.
 	if scheme == schemeIPC && cfg.Mode != 0 && !strings.HasPrefix(rest, "@") {
 		if err := os.Chmod(rest, cfg.Mode); err != nil {
 			nl.Close()
