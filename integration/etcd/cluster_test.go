@@ -104,6 +104,9 @@ func mustStart(t testing.TB, programs ...*program) {
 func killAtEnd(t testing.TB, p *program) {
 	t.Cleanup(func() {
 		p.kill()
+		if strings.Contains(p.stderr.String(), "DATA RACE") { // with GOFLAGS=-race
+			t.Errorf("%s has a data race", p.name)
+		}
 		if t.Failed() {
 			wrote := p.stderr.String()
 			t.Logf("%s wrote, in the end:\n%s", p.name, wrote[max(0, len(wrote)-4096):])
