@@ -175,9 +175,13 @@ func openHub(ctx context.Context, key hubKey) (*hub, error) {
 
 // close says goodbye to publishers.
 func (h *hub) close() error {
+	var told []*fabric.Target
 	h.mu.Lock()
 	for _, s := range h.sources {
-		s.tell(appendRecord(nil, kindUnhub, s.token))
+		if t := s.target.Load(); t != nil && !s.finished {
+			s.tell(appendRecord(nil, kindUnhub, s.token))
+			told = append(told, t)
+		}
 	}
 	h.mu.Unlock()
 	h.cancel()
@@ -185,8 +189,10 @@ func (h *hub) close() error {
 	h.wg.Wait()
 	ctx, cancel := context.WithTimeout(context.Background(), closePatience)
 	defer cancel()
-	_ = h.producer.Drain(ctx) // a publisher that does not hear it learns from its stream
-	return err
+	for _, t := range told {
+		_ = t.Flush(ctx) // a publisher that does not hear it learns from its stream
+	}
+	return errors.Join(err, h.producer.Close())
 }
 
 // saidMost bounds what waits for a publisher to hear it: many times what all
@@ -294,14 +300,16 @@ const askAgain = time.Second
 func (h *hub) confirmed(ctx context.Context, sub *subscriber) error {
 	again := time.NewTicker(askAgain)
 	defer again.Stop()
+	changed := h.producer.Changed()
 	publishers := h.publishers(ctx)
 	for {
 		h.mu.Lock()
 		news, closed := h.news, h.closed
 		var missing []string
 		for addr := range publishers {
-			s := h.byAnswer[addr]
-			if s == nil || !s.finished && (s.ties[sub.id] == nil || !s.ties[sub.id].confirmed) {
+			// One that has finished and is in the directory is about to leave it; or it is of
+			// another life than the one that is there, and what it had said was late.
+			if s := h.byAnswer[addr]; s == nil || s.ties[sub.id] == nil || !s.ties[sub.id].confirmed {
 				missing = append(missing, addr.Node)
 			}
 		}
@@ -317,6 +325,9 @@ func (h *hub) confirmed(ctx context.Context, sub *subscriber) error {
 		}
 		select {
 		case <-news:
+		case <-changed:
+			changed = h.producer.Changed()
+			publishers = h.publishers(ctx)
 		case <-again.C:
 			publishers = h.publishers(ctx)
 		case <-ctx.Done():

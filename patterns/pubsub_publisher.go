@@ -281,29 +281,44 @@ func signal(c chan struct{}) chan struct{} {
 }
 
 func (p *publisher) flush(ctx context.Context) error {
-	if err := p.empty(ctx); err != nil {
+	outlets := p.wanted()
+	if err := p.empty(ctx, outlets); err != nil {
 		return err
 	}
-	// What becomes of nodes that are lost is not the publisher's concern.
-	if _ = p.producer.Flush(ctx); ctx.Err() != nil {
-		return fmt.Errorf("patterns: flush %s: %w", p.cfg.channel, ctx.Err())
+	for o := range outlets {
+		// What becomes of nodes that are lost is not the publisher's concern.
+		if _ = o.target.Flush(ctx); ctx.Err() != nil {
+			return fmt.Errorf("patterns: flush %s: %w", p.cfg.channel, ctx.Err())
+		}
 	}
 	return nil
 }
 
-// empty waits until the outlets have sent, or dropped, what waits in them now.
-func (p *publisher) empty(ctx context.Context) error {
+// wanted is the outlets of nodes with subscribers, and how much has waited in each.
+func (p *publisher) wanted() map[*outlet]uint64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	upTo := make(map[*outlet]uint64)
-	p.outlets.all(func(_ uint64, o *outlet) { upTo[o] = o.put })
+	list := make(map[*outlet]uint64)
+	p.outlets.all(func(_ uint64, o *outlet) {
+		if len(o.subs) > 0 {
+			list[o] = o.put
+		}
+	})
+	return list
+}
+
+// empty waits until outlets have sent, or dropped, all up to what has waited so far.
+func (p *publisher) empty(ctx context.Context, upTo map[*outlet]uint64) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	for {
+		behind := 0
 		for o, n := range upTo {
-			if o.passed(n) {
-				delete(upTo, o)
+			if !o.passed(n) {
+				behind++
 			}
 		}
-		if len(upTo) == 0 {
+		if behind == 0 {
 			return nil
 		}
 		if p.emptied == nil {
@@ -321,7 +336,7 @@ func (p *publisher) empty(ctx context.Context) error {
 		}
 		p.mu.Lock()
 		if err != nil {
-			return fmt.Errorf("patterns: messages of %s wait for %d nodes that are behind: %w", p.cfg.channel, len(upTo), err)
+			return fmt.Errorf("patterns: messages of %s wait for %d nodes that are behind: %w", p.cfg.channel, behind, err)
 		}
 	}
 }
@@ -353,7 +368,7 @@ func (p *publisher) close() error {
 		p.finish()
 		ctx, cancel := context.WithTimeout(context.Background(), closePatience)
 		defer cancel()
-		_ = p.empty(ctx) // what is left is counted below
+		_ = p.empty(ctx, p.wanted()) // what is left is counted below
 		p.cancel()
 		p.mu.Lock()
 		left := &UndeliveredError{Channel: p.cfg.channel}

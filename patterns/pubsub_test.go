@@ -236,7 +236,7 @@ func TestPubSubNoSlowJoinerAtBusyNodes(t *testing.T) {
 		publish(t, p, "a", i)
 		check(t, p.Close())
 		if got := rest(t, s); !slices.Equal(got, []int{i}) {
-			t.Fatalf("got %v, want %d", got, i)
+			t.Fatalf("got %v, want %d: %+v, %+v", got, i, p.Stats(), s.Stats())
 		}
 		check(t, s.Close())
 	}
