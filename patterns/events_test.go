@@ -370,6 +370,53 @@ func TestEventsMemberLost(t *testing.T) {
 	}
 }
 
+// A member that is cut off for longer than the resume window is lost, and its partition
+// moves; what it has not begun by then it drops, as the new owner handles it.
+func TestEventsMemberCutOff(t *testing.T) {
+	ctx, dir := testContext(t), directory.NewRegistry()
+	relay := newRelay(t, dir)
+	cfg := fabric.Config{HeartbeatInterval: 50 * time.Millisecond, ResumeWindow: 200 * time.Millisecond}
+	cfg.Name = "cut"
+	cut := openEventMemberOf(t, openRelayed(t, relay, cfg), EventMemberConfig[int]{InFlight: 4})
+	cfg.Name, cfg.Directory = "p", hidden{dir}
+	node := openNodeOf(t, cfg)
+	p := openEventPublisherOf(t, node, EventPublisherConfig[int]{Partitions: 1})
+	check(t, p.WaitMembers(ctx, 1))
+	for n := range 6 {
+		check(t, p.Publish(ctx, []byte("key"), n))
+	}
+	begun, let := make(chan int, 6), make(chan struct{})
+	handling, stop := context.WithCancel(ctx)
+	var work sync.WaitGroup
+	work.Go(func() {
+		_ = cut.Handle(handling, 1, func(_ context.Context, e Event[int]) error {
+			begun <- e.Value
+			<-let
+			return nil
+		})
+	})
+	<-begun
+	await(t, "the others to wait behind it", func() bool { return cut.Stats().Received == 4 })
+	relay.hide(true)
+	lives := openEventMemberOf(t, node, EventMemberConfig[int]{})
+	for n := range 6 {
+		e, err := lives.Receive(ctx)
+		if err != nil || e.Value != n || e.Redelivered() != (n < 4) {
+			t.Errorf("%d: %+v, %v", n, e, err)
+		}
+		check(t, e.Ack())
+	}
+	check(t, p.Flush(ctx))
+	await(t, "it to know that it was cut off", func() bool { return cut.Stats().InHand == 0 })
+	close(let)
+	await(t, "the rest to be dropped", func() bool { return cut.Stats().Stale == 3 })
+	stop()
+	work.Wait()
+	if len(begun) != 0 {
+		t.Errorf("event %d was begun by a member that had lost it", <-begun)
+	}
+}
+
 // A publisher that is lost, and one that is started anew.
 func TestEventsPublisherLost(t *testing.T) {
 	ctx, dir := testContext(t), directory.NewRegistry()

@@ -74,7 +74,7 @@ func (c GathererConfig[T]) withDefaults() (GathererConfig[T], error) {
 // what they sent has come, each of which gets room again as it is served. While all
 // streams have something waiting here, and the lanes as many streams each, two
 // streams get the same but for a high-water mark of what waits. So over several
-// times that each gets between a third of and three times the mean. When the memory
+// times that each gets between half of and twice the mean. When the memory
 // budget does not suffice for all marks, those that came first have more room.
 type Gatherer[T any] struct {
 	core  *gatherer

@@ -112,6 +112,9 @@ func (g *gatherer) receive(ctx context.Context) ([]byte, fabric.Address, error) 
 		if err := g.end(); err != nil {
 			return nil, fabric.Address{}, err
 		}
+		if g.ctx.Err() != nil { // what is offered still is dropped
+			return nil, fabric.Address{}, g.closedBy()
+		}
 		if len(g.offers) == 0 {
 			// The lane that was served last would be the first to run, and offer again,
 			// and so on for as long as the scheduler likes it: the others go before.

@@ -12,7 +12,9 @@ import (
 )
 
 // RoundsConsumer receives values of one round after another. One goroutine at a time
-// may use it; Address and Stats may be called by any.
+// may use it; Address and Stats may be called by any. Delivery, order and what a dead
+// peer means are those of Rounds; Next and Values block until something comes, and end
+// with their context.
 type RoundsConsumer[V any] struct {
 	rounds   *Rounds[V]
 	coder    coder[V]

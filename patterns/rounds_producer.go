@@ -19,7 +19,7 @@ import (
 // *fabric.TooLargeError, a *fabric.PeerLostError or *fabric.UnknownConsumerError if
 // the value's consumer is gone, and fabric.ErrClosed after Finish or Close. With a
 // Combine they may be those of values that were sent before; such values are lost,
-// and counted.
+// and counted. Delivery, order and what a dead peer means are those of Rounds.
 type RoundsProducer[V any] struct {
 	rounds  *Rounds[V]
 	coder   coder[V]
