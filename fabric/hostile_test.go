@@ -228,7 +228,7 @@ var attacks = []struct {
 		e.refused()
 		return e.remote()
 	}},
-	{"hello of another version", fmt.Sprintf("version %d", wire.Version+1), func(t testing.TB, n *Node, _ directory.Service, name string) string {
+	{"hello of another version", "version 3", func(t testing.TB, n *Node, _ directory.Service, name string) string {
 		e := newIntruder(t, n, name)
 		e.send(wire.AppendHello(nil, &wire.Hello{Version: wire.Version + 1, Node: name, Incarnation: 1}))
 		if code := e.refused(); code != wire.CodeProtocol {
