@@ -91,8 +91,8 @@
 //	               evicts the subscriber after EvictAfter
 //
 // A copy for several subscribers of a node has the strongest quality of them at the
-// publisher; it is loose only if it is for all, and gives way to a newer one only if
-// all of them conflate. What is dropped at the publisher is counted there for each
+// publisher: it is not dropped if one of them is reliable, and gives way to a newer
+// one only if all of them conflate. What is dropped at the publisher is counted there for each
 // subscriber that wanted it, and told to it in its place; so SubscriberStats.Missed
 // has all that was dropped on either side. With BoundedDrop, a *MissedError stands
 // in the place of what is missing. Conflated messages are counted where they gave
