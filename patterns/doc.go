@@ -162,7 +162,8 @@
 // who wants them. pubsub_publisher.go and pubsub_subscriber.go are the two ends;
 // pubsub_publish.go sends, pubsub_outlet.go has what a node's stream has no room for,
 // pubsub_history.go the past, and pubsub_hear.go takes what subscribers' nodes say.
-// pubsub_hub.go is what a node's subscribers share, pubsub_queue.go what each has.
+// pubsub_hub.go is what a node's subscribers share, pubsub_read.go takes what
+// publishers send to it, and pubsub_queue.go is what each subscriber has.
 //
 // roster.go is who is at the other end, as a pusher or requester knows it;
 // greeter.go is how those come to be known.
