@@ -97,8 +97,8 @@
 //	               evicts the subscriber after EvictAfter
 //
 // A copy for several subscribers of a node has the strongest quality of them at the
-// publisher; it is loose only if it is for all, and gives way to a newer one only if
-// all of them conflate. What is dropped at the publisher is counted there for each
+// publisher: it is not dropped if one of them is reliable, and gives way to a newer
+// one only if all of them conflate. What is dropped at the publisher is counted there for each
 // subscriber that wanted it, and told to it in its place; so SubscriberStats.Missed
 // has all that was dropped on either side. With BoundedDrop, a *MissedError stands
 // in the place of what is missing. Conflated messages are counted where they gave
@@ -267,7 +267,9 @@
 // who wants them. pubsub_publisher.go and pubsub_subscriber.go are the two ends;
 // pubsub_publish.go sends, pubsub_outlet.go has what a node's stream has no room for,
 // pubsub_history.go the past, and pubsub_hear.go takes what subscribers' nodes say.
-// pubsub_hub.go is what a node's subscribers share, pubsub_queue.go what each has.
+// pubsub_hub.go is what a node's subscribers share, pubsub_read.go takes what
+// publishers send to it, and pubsub_queue.go is what each subscriber has.
+//
 // survey.go tells a survey's way, and survey_poll.go goes it: it is a call to all,
 // with request and reply's records.
 //

@@ -25,7 +25,7 @@ import (
 //     node's outlet, as far as the qualities of those who want it allow.
 //     (pubsub_publish.go, pubsub_outlet.go)
 //  4. The hub reads at once whatever comes, and puts the one copy into the queues
-//     of all who want it. It never waits for any of them. (pubsub_hub.go)
+//     of all who want it. It never waits for any of them. (pubsub_read.go)
 //  5. A subscriber's queue keeps what its quality says (pubsub_queue.go). A
 //     reliable one tells each publisher how much it has handled, which is room for
 //     more.

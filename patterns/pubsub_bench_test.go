@@ -76,7 +76,7 @@ func TestPubSubSlowSubscriberHoldsUpNobody(t *testing.T) {
 		"latest":       {SubscriberConfig[[]byte]{Quality: Latest}, 7},
 		"conflating":   {SubscriberConfig[[]byte]{Quality: Latest, Conflate: true}, 7},
 		"bounded drop": {SubscriberConfig[[]byte]{Quality: BoundedDrop}, 7},
-		"reliable":     {SubscriberConfig[[]byte]{Quality: Reliable}, 3}, // once it is evicted
+		"reliable":     {SubscriberConfig[[]byte]{Quality: Reliable}, 2}, // once it is evicted
 	} {
 		t.Run(name, func(t *testing.T) {
 			const tries = 5

@@ -397,6 +397,6 @@ func (s *subscriber) statistics() SubscriberStats {
 	defer s.mu.Unlock()
 	st := s.stats
 	st.Queued, st.QueuedBytes, st.Publishers = s.messages, s.held, publishers
-	st.Malformed = s.hub.malformed.Load()
+	st.Malformed, st.Unwanted = s.hub.malformed.Load(), s.hub.unwanted.Load()
 	return st
 }

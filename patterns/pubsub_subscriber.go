@@ -187,6 +187,7 @@ type SubscriberStats struct {
 	Conflated   uint64 // messages that gave way in the queue to a newer one of their topic
 	Undecodable uint64
 	Malformed   uint64 // messages on the channel, at this node, that are no records of this pattern
+	Unwanted    uint64 // messages that came to this node and that nobody there wanted any more
 	Queued      int    // messages that wait
 	QueuedBytes int64
 	Publishers  int // that have confirmed, and are not gone
