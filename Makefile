@@ -11,10 +11,12 @@ FROM        ?= 1
 SEED        ?=
 TRACE       ?=
 STATICCHECK ?= honnef.co/go/tools/cmd/staticcheck@v0.8.2
+CLUSTER     ?= exchange
+COMPOSE     ?= $(shell if docker compose version >/dev/null 2>&1; then echo docker compose; else echo docker-compose; fi)
 SOAK        ?= cuts blackhole delay-rate cut-per-second cuts-campaign kill-campaign pause-campaign
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build image test race integration bench bench-peers bench-directory soak etcd-soak fuzz sim sim-bugs explore lint check clean
+.PHONY: help demo build image cluster-up cluster-run cluster-down cluster-test test race integration bench bench-peers bench-directory soak etcd-soak fuzz sim sim-bugs explore lint check clean
 
 help:
 	@echo 'Targets:'
@@ -30,6 +32,18 @@ build: ## the zfab command, as bin/zfab
 
 image: build ## a Docker image of the zfab command alone, called zfab
 	docker build --quiet --tag zfab --file integration/compose/Dockerfile bin
+
+cluster-up: image ## an exchange cluster in containers: a directory, 4 nodes, 12 workers; CLUSTER names another one
+	$(COMPOSE) --file integration/compose/clusters/$(CLUSTER).yaml up --detach
+
+cluster-run: ## a run of the exchange cluster, checked
+	$(COMPOSE) --file integration/compose/clusters/$(CLUSTER).yaml run --rm --use-aliases run
+
+cluster-down: ## takes it down
+	$(COMPOSE) --file integration/compose/clusters/$(CLUSTER).yaml down --volumes --timeout 2
+
+cluster-test: build ## containers are killed, restarted and cut off under a running exchange (skipped where there is no Docker)
+	cd integration && $(GO) test -v -count 1 -timeout 10m ./compose
 
 test: ## all tests of the module, in less than 5 minutes on 2 cores
 	$(GO) test -timeout 4m $(TESTFLAGS) $(PKGS)

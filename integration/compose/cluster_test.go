@@ -22,6 +22,7 @@ type cluster struct {
 	ctx     context.Context
 	compose []string
 	project string
+	ids     map[string]string // containers by service, once asked for: they stay when they are killed and started
 }
 
 // image is what the clusters' files run.
@@ -32,7 +33,7 @@ func up(t *testing.T, file string) *cluster {
 	t.Helper()
 	ctx, compose := needDocker(t)
 	command(t, ctx, "docker", "build", "--quiet", "--tag", image, "--file", "Dockerfile", "../../bin")
-	c := &cluster{t: t, ctx: ctx, project: "zfab-test-" + file}
+	c := &cluster{t: t, ctx: ctx, project: "zfab-test-" + file, ids: make(map[string]string)}
 	c.compose = append(slices.Clone(compose), "--project-name", c.project, "--file", "clusters/"+file+".yaml")
 	c.down() // what a test left behind that was killed
 	t.Cleanup(func() {
@@ -67,11 +68,13 @@ func (c *cluster) said(arguments ...string) []byte {
 // id is the container of a service.
 func (c *cluster) id(service string) string {
 	c.t.Helper()
-	id := strings.TrimSpace(c.do("ps", "--quiet", service))
-	if id == "" {
+	if c.ids[service] == "" {
+		c.ids[service] = strings.TrimSpace(c.do("ps", "--quiet", service))
+	}
+	if c.ids[service] == "" {
 		c.t.Fatalf("service %s has no container", service)
 	}
-	return id
+	return c.ids[service]
 }
 
 // inspect is what Docker knows of a service's container, by a template.
@@ -198,7 +201,7 @@ name: cluster
 nodes: {count: 12}
 channels:
   scores: {pattern: exchange, producers: 1, consumers: 1}
-load: {channel: scores, duration: 45s, size: 64B, rate: 500}
+load: {channel: scores, duration: 60s, size: 64B, rate: 500}
 expect:
   - lost == 0
   - duplicated == 0
