@@ -20,7 +20,7 @@ SOAK        ?= cuts blackhole delay-rate cut-per-second cuts-campaign kill-campa
 
 help:
 	@echo 'Targets:'
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-14s%s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-17s%s\n", $$1, $$2}'
 	@echo 'Variables: PKGS=./fabric/... TESTFLAGS=-v BENCH=Decode FUZZTIME=1m EXPLORETIME=1h'
 
 demo: build ## all-to-all exchange of 8 nodes, then the same with a stalled consumer
@@ -52,7 +52,7 @@ race: ## the same with the race detector
 	$(GO) test -race -timeout 10m $(TESTFLAGS) $(PKGS)
 
 integration: build ## behaviour across real processes and real peers (a module of its own)
-	cd integration && $(GO) vet ./... && $(GO) test -timeout 15m $(TESTFLAGS) ./...
+	cd integration && $(GO) vet ./... && $(GO) test -p 1 -timeout 15m $(TESTFLAGS) ./...
 
 bench: ## benchmarks of the packages, with allocations
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem $(PKGS)
