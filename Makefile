@@ -16,7 +16,7 @@ COMPOSE     ?= $(shell if docker compose version >/dev/null 2>&1; then echo dock
 SOAK        ?= cuts blackhole delay-rate cut-per-second cuts-campaign kill-campaign pause-campaign
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build image cluster-up cluster-run cluster-down cluster-test test race integration bench bench-peers bench-directory soak etcd-soak fuzz sim sim-bugs explore lint check clean
+.PHONY: help demo build image image-etcd cluster-up cluster-run cluster-down cluster-test test race integration bench bench-peers bench-directory soak etcd-soak fuzz sim sim-bugs explore lint check clean
 
 help:
 	@echo 'Targets:'
@@ -33,7 +33,11 @@ build: ## the zfab command, as bin/zfab
 image: build ## a Docker image of the zfab command alone, called zfab
 	docker build --quiet --tag zfab --file integration/compose/Dockerfile bin
 
-cluster-up: image ## an exchange cluster in containers: a directory, 4 nodes, 12 workers; CLUSTER names another one
+image-etcd: ## a Docker image of a member of an etcd cluster, called zfab-etcd
+	cd integration && CGO_ENABLED=0 $(GO) build -o bin/etcdmember ./compose/etcdmember
+	docker build --quiet --tag zfab-etcd --file integration/compose/Dockerfile.etcd integration/bin
+
+cluster-up: image $(if $(filter etcd,$(CLUSTER)),image-etcd) ## a cluster of containers; CLUSTER=exchange (a directory, 4 nodes, 12 workers), etcd or tour
 	$(COMPOSE) --file integration/compose/clusters/$(CLUSTER).yaml up --detach
 
 cluster-run: ## a run of the exchange cluster, checked
