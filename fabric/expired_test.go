@@ -65,15 +65,14 @@ func (w *forgetfulWatch) Next(ctx context.Context) (directory.Event, error) {
 	}
 }
 
-// A host that is away for longer than its lease is out of the directory, and its
-// consumers with it. Who has a consumer's target goes on sending to it, up to the
-// mark; when the host is back within the resume window, all of it arrives.
-func TestLeaseEndsWhileTheHostIsAway(t *testing.T) {
-	ctx := testContext(t)
+// newForgottenPair is a pair of which 10 messages are stored, and the link is down.
+// Its producer's directory tells what the test puts in.
+func newForgottenPair(t *testing.T, ctx context.Context, window time.Duration) (*lostPair, *forgetful) {
+	t.Helper()
 	dir := directory.NewRegistry()
 	p := &lostPair{dir: dir, px: newProxy(t, dir, forever)}
 	forgets := &forgetful{Service: p.px, told: make(chan directory.Event)}
-	cfg := Config{HeartbeatInterval: 20 * time.Millisecond, HeartbeatTimeout: 10 * time.Second, ResumeWindow: time.Minute}
+	cfg := Config{HeartbeatInterval: 20 * time.Millisecond, HeartbeatTimeout: 10 * time.Second, ResumeWindow: window}
 	cfg.Name, cfg.Directory = "a", forgets
 	p.a = openWith(t, cfg)
 	cfg.Name, cfg.Directory = "b", dir
@@ -86,9 +85,17 @@ func TestLeaseEndsWhileTheHostIsAway(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.hide(t, ctx)
+	return p, forgets
+}
 
+// A host that is away for longer than its lease is out of the directory, and its
+// consumers with it. Who has a consumer's target goes on sending to it, up to the
+// mark; when the host is back within the resume window, all of it arrives.
+func TestLeaseEndsWhileTheHostIsAway(t *testing.T) {
+	ctx := testContext(t)
+	p, forgets := newForgottenPair(t, ctx, time.Minute)
 	member := directory.Member{Channel: "x", Role: directory.Consumer, Node: "b"}
-	node, err := dir.Node(ctx, "b")
+	node, err := p.dir.Node(ctx, "b")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -117,24 +124,9 @@ func TestLeaseEndsWhileTheHostIsAway(t *testing.T) {
 // If it does not come back in time, what is in doubt is told exactly.
 func TestLeaseEndsAndTheHostStaysAway(t *testing.T) {
 	ctx := testContext(t)
-	dir := directory.NewRegistry()
-	p := &lostPair{dir: dir, px: newProxy(t, dir, forever)}
-	forgets := &forgetful{Service: p.px, told: make(chan directory.Event)}
-	cfg := Config{HeartbeatInterval: 20 * time.Millisecond, HeartbeatTimeout: 10 * time.Second, ResumeWindow: 500 * time.Millisecond}
-	cfg.Name, cfg.Directory = "a", forgets
-	p.a = openWith(t, cfg)
-	cfg.Name, cfg.Directory = "b", dir
-	p.b = openWith(t, cfg)
-	p.c = newConsumer(t, p.b, "x", ConsumerConfig{})
-	p.producer = newProducer(t, p.a, "x", ProducerConfig{HighWaterMark: HighWaterMark{Messages: 15}})
-	p.to = waitTarget(t, ctx, p.producer, Address{"b", 0})
-	p.send(t, ctx, 0, 10)
-	if err := p.producer.Flush(ctx); err != nil {
-		t.Fatal(err)
-	}
-	p.hide(t, ctx)
+	p, forgets := newForgottenPair(t, ctx, 500 * time.Millisecond)
 	p.send(t, ctx, 10, 12)
-	node, err := dir.Node(ctx, "b")
+	node, err := p.dir.Node(ctx, "b")
 	if err != nil {
 		t.Fatal(err)
 	}
