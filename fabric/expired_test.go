@@ -124,7 +124,7 @@ func TestLeaseEndsWhileTheHostIsAway(t *testing.T) {
 // If it does not come back in time, what is in doubt is told exactly.
 func TestLeaseEndsAndTheHostStaysAway(t *testing.T) {
 	ctx := testContext(t)
-	p, forgets := newForgottenPair(t, ctx, 500 * time.Millisecond)
+	p, forgets := newForgottenPair(t, ctx, 500*time.Millisecond)
 	p.send(t, ctx, 10, 12)
 	node, err := p.dir.Node(ctx, "b")
 	if err != nil {
