@@ -181,17 +181,20 @@ func (g *ledger) unfinished() string {
 	return ""
 }
 
-// consumes reports whether the consumer of g is there, can be reached, and looks
-// for the producers of g: the directory names some of them. What producers have
-// left behind that have finished waits for a consumer that asks for it.
+// consumes reports whether the consumer of g is there, can be reached, and asks
+// for what g has: the directory names producers of g, or has named some, so that
+// there is a stream from the node, whose open may be on its way. What producers
+// have left behind that have finished waits for a consumer that asks for it.
 func (w *world) consumes(g *ledger) bool {
-	to := g.peer.host.node
-	if !w.joined(g.peer.node, to) || !w.dir.produces(g.peer.node, g.s.Channel()) {
+	from, to := g.peer.node, g.peer.host.node
+	if !w.joined(from, to) {
 		return false
 	}
 	for _, c := range to.consumers {
-		if c.ch.plan.name == g.s.Channel() && c.index == g.s.Index() {
-			return !c.closed && !c.draining
+		if c.ch.plan.name == g.s.Channel() && c.index == g.s.Index() && !c.closed && !c.draining {
+			k := c.streams[from.host.index]
+			open := k != nil && !k.over && !c.stalled // which would not see its end
+			return open || w.dir.produces(from, g.s.Channel())
 		}
 	}
 	return false
