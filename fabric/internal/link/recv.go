@@ -86,8 +86,8 @@ func (c *core) data(r *RecvStream, rec *wire.Record, from Retainer) error {
 }
 
 // firstPartial is the memory, in bytes, that is taken for a message of which
-// the first fragment has arrived; it doubles as more do, so that a peer cannot
-// claim memory that it does not fill.
+// the first fragment has arrived, or is just being read on its connection; it
+// doubles as more do, so that a peer cannot claim memory that it does not fill.
 const firstPartial = 1 << 20
 
 // placing is a fragment whose bytes the connection reads right to their place.
@@ -110,7 +110,13 @@ func (c *core) place(head []byte, size int) []byte {
 		rec.Seq != r.flow.Received.Messages || rec.Offset != r.held() || !r.flow.Admits(1, rec.Bytes) {
 		return nil
 	}
-	if r.partial == nil || r.partial.runs[0].producer != rec.Producer || r.partial.bytes != int(rec.Total) {
+	switch {
+	case r.partial == nil:
+		if int64(rec.Total) > int64(c.cfg.MaxMessage) {
+			return nil
+		}
+		c.begin(r, &rec)
+	case r.partial.runs[0].producer != rec.Producer || r.partial.bytes != int(rec.Total):
 		return nil
 	}
 	r.partial = r.partial.grown(rec.Bytes)
@@ -131,11 +137,26 @@ func (c *core) placed(ok bool) {
 		c.stats.BytesIn += uint64(p.n)
 	}
 	ok = ok || planted.Is(planted.PlacedAfterCut)
-	if r := p.stream; ok && r.partial == p.into {
+	switch r := p.stream; {
+	case r.partial != p.into:
+	case ok:
 		p.into.buf = p.into.buf[:len(p.into.buf)+p.n]
 		c.arrived(r, p.n)
+	case len(p.into.buf) == 0: // nothing of the message is here
+		r.partial = nil
+		p.into.release()
 	}
 	p.into.release()
+}
+
+// begin makes room for the message of r whose first fragment is rec.
+func (c *core) begin(r *RecvStream, rec *wire.Record) {
+	r.partial = newChunk(single, classOf(min(int(rec.Total), firstPartial)))
+	r.partial.own(rec.Producer, int(rec.Total))
+	// It must be whole before its credit can come back: lend room for it.
+	if r.flow.Demand(r.inbox.flow.Mark, c.cfg.Budget, int(rec.Total), false) {
+		c.tell(r, recvState)
+	}
 }
 
 // arrived counts n bytes more of r's partial message, and delivers it when it
@@ -173,12 +194,7 @@ func (c *core) fragment(r *RecvStream, rec *wire.Record) error {
 		return c.violation("fragment beyond the limit of stream %d", r.label)
 	}
 	if r.partial == nil {
-		r.partial = newChunk(single, classOf(min(int(rec.Total), firstPartial)))
-		r.partial.own(rec.Producer, int(rec.Total))
-		// It must be whole before its credit can come back: lend room for it.
-		if r.flow.Demand(r.inbox.flow.Mark, c.cfg.Budget, int(rec.Total), false) {
-			c.tell(r, recvState)
-		}
+		c.begin(r, rec)
 	}
 	r.partial = r.partial.grown(len(body))
 	r.partial.buf = append(r.partial.buf, body...)

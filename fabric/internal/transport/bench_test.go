@@ -153,10 +153,10 @@ type loopSource struct {
 }
 
 func (s *loopSource) read(in *inbox) (int, error) {
-	return s.readTo(in.space())
+	return s.readTo(in.space(), nil)
 }
 
-func (s *loopSource) readTo(p []byte) (int, error) {
+func (s *loopSource) readTo(p, _ []byte) (int, error) {
 	n := copy(p, s.stream[s.at:])
 	s.at = (s.at + n) % len(s.stream)
 	return n, nil

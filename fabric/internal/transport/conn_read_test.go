@@ -33,17 +33,21 @@ func (s *streamSource) read(in *inbox) (int, error) {
 	if len(s.stream) == 0 {
 		return 0, io.EOF
 	}
-	return s.readTo(in.space())
+	return s.readTo(in.space(), nil)
 }
 
-func (s *streamSource) readTo(p []byte) (int, error) {
+func (s *streamSource) readTo(p, more []byte) (int, error) {
 	switch {
 	case len(s.stream) == 0:
 		return 0, io.EOF
 	case len(p) == 0:
 		panic("no space to read into")
 	}
-	n := copy(p[:min(len(p), 1+s.rng.IntN(s.most))], s.stream)
+	most := 1 + s.rng.IntN(s.most)
+	n := copy(p[:min(len(p), most)], s.stream)
+	if n == len(p) {
+		n += copy(more[:min(len(more), most-n)], s.stream[n:])
+	}
 	s.stream = s.stream[n:]
 	return n, nil
 }

@@ -17,7 +17,7 @@ type inbox struct {
 	need   int  // bytes from r that the frame at r is known to have, header included
 	frame  int  // bytes of the latest whole frame: a guess at the next one's size
 	eager  bool // the latest read brought much: borrow big memory for the next one
-	brief  bool // the frame before was placed, and the next one may be: read no more than its head
+	brief  bool // the latest large frame was placed, and the next one may be: read no more than its head
 }
 
 // tailRoom is the least free room that is worth another read into memory that others retain.
@@ -49,10 +49,12 @@ func (in *inbox) fill(need int) error {
 		in.makeRoom()
 	}
 	n, err := in.src.read(in)
-	in.brief = false
 	if n > 0 {
 		in.w += n
 		in.eager = n >= smallBuffer || in.w == len(in.buf.mem)
+		if n >= briefRoom {
+			in.brief = false // there is more: a frame that is placed will say so again
+		}
 		return nil
 	}
 	if err == nil {
@@ -116,7 +118,7 @@ func (in *inbox) space() []byte {
 		}
 	}
 	if in.brief {
-		end = min(end, in.w+LongHeaderSize+placeHead)
+		end = min(end, in.w+briefRoom)
 	}
 	return in.buf.mem[in.w:end]
 }

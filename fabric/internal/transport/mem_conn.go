@@ -50,4 +50,4 @@ func (m *memConn) SetWriteDeadline(t time.Time) error {
 type memSource struct{ path *memPath }
 
 func (s memSource) read(in *inbox) (int, error)  { return s.path.readLent(in) }
-func (s memSource) readTo(p []byte) (int, error) { return s.path.read(p) }
+func (s memSource) readTo(p, _ []byte) (int, error) { return s.path.read(p) }

@@ -9,6 +9,10 @@ const (
 	placeHead = 64
 )
 
+// briefRoom is how much is read at a time, in bytes, where the next frame is likely to be placed: its head, behind some
+// control, and not much of its body, as that has to be moved.
+const briefRoom = smallBuffer
+
 // Placer says where the end of a large frame belongs, so that it is read right to its place. It gets the begin of the
 // frame's body, as much as has arrived, and the body's size; the memory it returns takes the body's last bytes, and
 // ReadPacket then returns only what is before them. It returns nil to have the frame read as any other. The memory must
@@ -37,8 +41,10 @@ func (c *Conn) place(header, size int) (head []byte, ok bool, err error) {
 	skip := size - len(dst)
 	n := copy(dst, have[skip:])
 	in.waits()
+	// What lies behind the frame comes with the same system call: it mostly is the head of the next one.
+	behind := in.buf.mem[in.w:min(in.w+briefRoom, len(in.buf.mem))]
 	for n < len(dst) {
-		m, err := in.src.readTo(dst[n:])
+		m, err := in.src.readTo(dst[n:], behind)
 		if err != nil || m <= 0 {
 			if err == nil || err == io.EOF {
 				err = io.ErrUnexpectedEOF
@@ -51,6 +57,7 @@ func (c *Conn) place(header, size int) (head []byte, ok bool, err error) {
 		n += m
 	}
 	in.r = in.w
+	in.w += n - len(dst)
 	in.frame, in.brief = 0, true
 	return have[:skip:skip], true, nil
 }

@@ -7,8 +7,8 @@ type source interface {
 	// read waits for bytes and returns how many it put into the memory that in.space lent last. Before it waits, it
 	// calls in.idle, after which it must ask for memory again.
 	read(in *inbox) (int, error)
-	// readTo waits for bytes and puts them into p.
-	readTo(p []byte) (int, error)
+	// readTo waits for bytes and puts them into p, and what comes behind them into more, if it can do both at once.
+	readTo(p, more []byte) (int, error)
 }
 
 // probeSource is for any net.Conn. It cannot see whether there is something to read, so it waits with a small buffer of its
@@ -37,7 +37,7 @@ func (s *probeSource) read(in *inbox) (int, error) {
 	return n, nil
 }
 
-func (s *probeSource) readTo(p []byte) (int, error) {
+func (s *probeSource) readTo(p, _ []byte) (int, error) {
 	if len(s.rest) == 0 {
 		return s.nc.Read(p)
 	}

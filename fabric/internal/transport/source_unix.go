@@ -30,15 +30,15 @@ type socketSource struct {
 
 	// for the duration of one read
 	in  *inbox
-	to  []byte // instead of in's memory
+	to  [2][]byte // instead of in's memory
 	n   int
 	err error
 }
 
-func (s *socketSource) readTo(p []byte) (int, error) {
-	s.to = p
+func (s *socketSource) readTo(p, more []byte) (int, error) {
+	s.to = [2][]byte{p, more}
 	n, err := s.read(nil)
-	s.to = nil
+	s.to = [2][]byte{}
 	return n, err
 }
 
@@ -54,18 +54,23 @@ func (s *socketSource) read(in *inbox) (int, error) {
 // readOnce tries to read; false asks the poller to wait until there is something.
 func (s *socketSource) readOnce(fd uintptr) bool {
 	for {
-		p := s.to
-		if p == nil {
-			p = s.in.space()
+		var n int
+		var err error
+		switch {
+		case s.to[0] == nil:
+			n, err = syscall.Read(int(fd), s.in.space())
+		case len(s.to[1]) == 0:
+			n, err = syscall.Read(int(fd), s.to[0])
+		default:
+			n, err = readBoth(int(fd), &s.to)
 		}
-		n, err := syscall.Read(int(fd), p)
 		switch {
 		case n > 0:
 			s.n = n
 		case err == syscall.EINTR:
 			continue
 		case err == syscall.EAGAIN:
-			if s.to == nil {
+			if s.to[0] == nil {
 				s.in.idle()
 			}
 			return false
