@@ -49,5 +49,5 @@ func (m *memConn) SetWriteDeadline(t time.Time) error {
 // memSource reads a mem connection for a Conn: memory is borrowed only when there are bytes.
 type memSource struct{ path *memPath }
 
-func (s memSource) read(in *inbox) (int, error)  { return s.path.readLent(in) }
+func (s memSource) read(in *inbox) (int, error)     { return s.path.readLent(in) }
 func (s memSource) readTo(p, _ []byte) (int, error) { return s.path.read(p) }
