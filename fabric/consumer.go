@@ -274,13 +274,27 @@ func (c *Consumer) dropUnknown(node string) {
 		return // it may be finishing
 	}
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	if _, ok := c.renewed[node]; !ok {
-		return
-	}
+	_, renewed := c.renewed[node]
 	delete(c.renewed, node)
-	if r := c.streams[node]; r != nil && r.CancelUnknown() {
-		delete(c.streams, node)
+	r := c.streams[node]
+	c.mu.Unlock()
+	if renewed && r != nil {
+		c.drop(node, r)
+	}
+}
+
+// drop gives a stream up of which its node has not heard. It may have been the
+// last one that a Drain waits for.
+func (c *Consumer) drop(node string, r *link.RecvStream) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.streams[node] != r || !r.CancelUnknown() {
+		return // it ends as others do
+	}
+	delete(c.streams, node)
+	delete(c.asked, r)
+	if c.draining {
+		c.inbox.Nudge()
 	}
 }
 
