@@ -84,12 +84,7 @@ func (c *command) rep(ctx *cli.Context) error {
 			return channelError(err)
 		}
 		<-until.Done()
-		drain, cancel := context.WithTimeout(context.Background(), drainPatience)
-		defer cancel()
-		err = r.Drain(drain)
-		if st := r.Stats(); drain.Err() != nil && st.Running+st.Queued == 0 {
-			err = nil // all that came is answered; a requester that has just gone need not be waited for
-		}
+		err = drainServer(r)
 		if n := done.Load(); ctx.Err() == nil && n < count {
 			err = errors.Join(err, tooFew(ctx, int(n)))
 		}
@@ -97,5 +92,35 @@ func (c *command) rep(ctx *cli.Context) error {
 	})
 }
 
-// drainPatience is how long a server that ends waits for what it works on.
-const drainPatience = 2 * time.Second
+const (
+	// workPatience is how long a server that ends waits for what it works on.
+	workPatience = 5 * time.Second
+	// awayPatience is how long it waits for requesters without connection, which may
+	// have asked something that has not come, or may have been killed.
+	awayPatience = 2 * time.Second
+)
+
+// drainServer has a server end. It is no failure that some requester was away if all
+// that came is answered: what did not come was not done, and the requester knows.
+func drainServer(r *patterns.Replier) error {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	answered := func() bool {
+		st := r.Stats()
+		return st.Running+st.Queued == 0
+	}
+	var unanswered atomic.Bool
+	defer time.AfterFunc(awayPatience, func() {
+		if answered() {
+			cancel()
+		}
+	}).Stop()
+	defer time.AfterFunc(workPatience, func() {
+		unanswered.Store(!answered())
+		cancel()
+	}).Stop()
+	if err := r.Drain(ctx); ctx.Err() == nil || unanswered.Load() {
+		return err
+	}
+	return nil
+}
