@@ -397,10 +397,14 @@ func (c *Consumer) delist(ctx context.Context) error {
 // to it is down, until ctx ends; then the consumer is closed all the same, and
 // what was on its way is in doubt for its producers. The error joins ctx's and
 // the directory's, which hears later of the consumer's leaving if it could not
-// be reached. A consumer whose promised producers have finished is just closed.
+// be reached.
+//
+// A consumer that has said ErrEnd, as its promised producers have finished, is
+// closed, and Receive need not be called. It waits only until their nodes know that
+// all is stored, or are lost.
 func (c *Consumer) Drain(ctx context.Context) error {
 	if c.atEnd.Load() {
-		return c.Close()
+		return c.leave(ctx)
 	}
 	err := c.delist(ctx)
 	c.meet(ctx)
@@ -420,6 +424,24 @@ func (c *Consumer) Drain(ctx context.Context) error {
 		err = errors.Join(err, ErrClosed)
 	}
 	return errors.Join(err, c.Close())
+}
+
+// leave closes a consumer that has had all that was promised, and waits for the
+// producers' nodes: one whose link is down may have messages in doubt of which this
+// end has stored every one.
+func (c *Consumer) leave(ctx context.Context) error {
+	streams := c.end()
+	err := c.delist(ctx)
+	for node, r := range streams {
+		select {
+		case <-r.Gone():
+		case <-ctx.Done():
+			return errors.Join(err, fmt.Errorf("fabric: draining consumer %s of %s: node %s may not know that all is stored: %w", c.addr, c.channel.name, node, ctx.Err()))
+		case <-c.channel.node.ctx.Done():
+			return errors.Join(err, ErrClosed)
+		}
+	}
+	return err
 }
 
 // meet opens the streams from all producers that may have seen the consumer in
@@ -445,8 +467,8 @@ func (c *Consumer) meet(ctx context.Context) {
 	}
 }
 
-// end closes the inbox and gives all streams up.
-func (c *Consumer) end() {
+// end closes the inbox and gives all streams up, which it returns by node, once.
+func (c *Consumer) end() map[string]*link.RecvStream {
 	ch := c.channel
 	ch.mu.Lock()
 	if ch.consumers[c.addr.Index] == c {
@@ -461,4 +483,5 @@ func (c *Consumer) end() {
 	for _, r := range streams {
 		r.Cancel()
 	}
+	return streams
 }
