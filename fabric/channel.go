@@ -380,30 +380,8 @@ func (n *Node) outLink(node string) (*link.Link, error) {
 	return n.peerOf(node).link, nil
 }
 
-// learn notes what the directory says of a node.
-func (n *Node) learn(info directory.NodeInfo, consumes bool) {
-	if info.Name == n.cfg.Name {
-		return
-	}
-	n.mu.Lock()
-	p := n.peerOf(info.Name)
-	if consumes {
-		p.peering.Expect()
-	}
-	n.mu.Unlock()
-	n.listed(p, info.Incarnation, info.Endpoint)
-	n.want(p)
-}
-
-// gone reports whether the node was connected, and is not expected back.
-func (n *Node) gone(node string) bool {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	p := n.peers[node]
-	return p != nil && p.peering.Gone()
-}
-
-// subscribe opens the stream from the producers at node to c, once.
+// subscribe opens the stream from the producers at node to c, once; unless the
+// node has closed, and the directory has not said so yet.
 func (ch *channel) subscribe(c *Consumer, node string) {
 	n := ch.node
 	var l *link.Link
@@ -417,17 +395,28 @@ func (ch *channel) subscribe(c *Consumer, node string) {
 	} else {
 		n.mu.Lock()
 		p = n.peerOf(node)
+		if p.peering.Closed() {
+			n.mu.Unlock()
+			return
+		}
 		p.wanted[ch.name] = struct{}{}
 		l = p.link
 		n.mu.Unlock()
 	}
+	var r *link.RecvStream
 	c.mu.Lock()
 	if c.streams[node] == nil && !c.gone && !c.draining {
-		c.streams[node] = l.Receive(c.inbox)
+		r = l.Receive(c.inbox)
+		c.streams[node] = r
 	}
 	c.mu.Unlock()
 	if p != nil {
 		n.want(p)
+	}
+	// If it has closed meanwhile, the link's streams may have been lost before this
+	// one was among them.
+	if r != nil && n.peerClosed(node) {
+		c.drop(node, r)
 	}
 }
 

@@ -274,13 +274,27 @@ func (c *Consumer) dropUnknown(node string) {
 		return // it may be finishing
 	}
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	if _, ok := c.renewed[node]; !ok {
-		return
-	}
+	_, renewed := c.renewed[node]
 	delete(c.renewed, node)
-	if r := c.streams[node]; r != nil && r.CancelUnknown() {
-		delete(c.streams, node)
+	r := c.streams[node]
+	c.mu.Unlock()
+	if renewed && r != nil {
+		c.drop(node, r)
+	}
+}
+
+// drop gives a stream up of which its node has not heard. It may have been the
+// last one that a Drain waits for.
+func (c *Consumer) drop(node string, r *link.RecvStream) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.streams[node] != r || !r.CancelUnknown() {
+		return // it ends as others do
+	}
+	delete(c.streams, node)
+	delete(c.asked, r)
+	if c.draining {
+		c.inbox.Nudge()
 	}
 }
 
@@ -383,10 +397,14 @@ func (c *Consumer) delist(ctx context.Context) error {
 // to it is down, until ctx ends; then the consumer is closed all the same, and
 // what was on its way is in doubt for its producers. The error joins ctx's and
 // the directory's, which hears later of the consumer's leaving if it could not
-// be reached. A consumer whose promised producers have finished is just closed.
+// be reached.
+//
+// A consumer that has said ErrEnd, as its promised producers have finished, is
+// closed, and Receive need not be called. It waits only until their nodes know that
+// all is stored, or are lost.
 func (c *Consumer) Drain(ctx context.Context) error {
 	if c.atEnd.Load() {
-		return c.Close()
+		return c.leave(ctx)
 	}
 	err := c.delist(ctx)
 	c.meet(ctx)
@@ -406,6 +424,24 @@ func (c *Consumer) Drain(ctx context.Context) error {
 		err = errors.Join(err, ErrClosed)
 	}
 	return errors.Join(err, c.Close())
+}
+
+// leave closes a consumer that has had all that was promised, and waits for the
+// producers' nodes: one whose link is down may have messages in doubt of which this
+// end has stored every one.
+func (c *Consumer) leave(ctx context.Context) error {
+	streams := c.end()
+	err := c.delist(ctx)
+	for node, r := range streams {
+		select {
+		case <-r.Gone():
+		case <-ctx.Done():
+			return errors.Join(err, fmt.Errorf("fabric: draining consumer %s of %s: node %s may not know that all is stored: %w", c.addr, c.channel.name, node, ctx.Err()))
+		case <-c.channel.node.ctx.Done():
+			return errors.Join(err, ErrClosed)
+		}
+	}
+	return err
 }
 
 // meet opens the streams from all producers that may have seen the consumer in
@@ -431,8 +467,8 @@ func (c *Consumer) meet(ctx context.Context) {
 	}
 }
 
-// end closes the inbox and gives all streams up.
-func (c *Consumer) end() {
+// end closes the inbox and gives all streams up, which it returns by node, once.
+func (c *Consumer) end() map[string]*link.RecvStream {
 	ch := c.channel
 	ch.mu.Lock()
 	if ch.consumers[c.addr.Index] == c {
@@ -447,4 +483,5 @@ func (c *Consumer) end() {
 	for _, r := range streams {
 		r.Cancel()
 	}
+	return streams
 }

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/zfab/zfab/fabric/directory"
 	"github.com/zfab/zfab/fabric/internal/link"
 	"github.com/zfab/zfab/fabric/internal/peering"
 	"github.com/zfab/zfab/fabric/internal/wire"
@@ -41,6 +42,38 @@ func (n *Node) peerOf(name string) *peer {
 		n.peers[name] = p
 	}
 	return p
+}
+
+// learn notes what the directory says of a node.
+func (n *Node) learn(info directory.NodeInfo, consumes bool) {
+	if info.Name == n.cfg.Name {
+		return
+	}
+	n.mu.Lock()
+	p := n.peerOf(info.Name)
+	if consumes {
+		p.peering.Expect()
+	}
+	n.mu.Unlock()
+	n.listed(p, info.Incarnation, info.Endpoint)
+	n.want(p)
+}
+
+// gone reports whether the node was connected, and is not expected back.
+func (n *Node) gone(node string) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	p := n.peers[node]
+	return p != nil && p.peering.Gone()
+}
+
+// peerClosed reports whether the node has said that it is over, so that nothing more
+// comes from it.
+func (n *Node) peerClosed(node string) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	p := n.peers[node]
+	return p != nil && p.peering.Closed()
 }
 
 // listed takes the directory's word on a peer; no endpoint tells nothing.

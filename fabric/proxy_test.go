@@ -26,6 +26,7 @@ type proxy struct {
 	mu     sync.Mutex
 	target string
 	shut   bool // accepted connections are closed at once
+	mute   bool // what the dialling end says is lost: for connections that are cut then
 	conns  map[net.Conn]struct{}
 	cuts   int
 
@@ -125,7 +126,7 @@ func (r *relay) copy(from int) {
 			r.left -= int64(n)
 		}
 		r.mu.Unlock()
-		if n > 0 {
+		if n > 0 && (from == 1 || !r.proxy.muted()) {
 			if from == 1 && r.proxy.pace != nil {
 				r.proxy.pace(n)
 			}
@@ -157,6 +158,18 @@ func (p *proxy) cut() {
 	for c := range p.conns {
 		c.Close()
 	}
+}
+
+func (p *proxy) muted() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.mute
+}
+
+func (p *proxy) setMute(mute bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.mute = mute
 }
 
 // shutdown ends all connections and, if shut, lets no new one through until it

@@ -40,6 +40,8 @@ func (c *command) app() *cli.App {
 			c.pullCommand(),
 			c.reqCommand(),
 			c.repCommand(),
+			c.surveyCommand(),
+			c.respondCommand(),
 			c.pubCommand(),
 			c.subCommand(),
 			c.hostNodeCommand(),

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -27,12 +29,51 @@ func (c *command) directoryCommand() *cli.Command {
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "listen", Value: "tcp://127.0.0.1:7370", Usage: "`address` to serve at: tcp://host:port, ipc://path"},
 			&cli.StringFlag{Name: "data", Usage: "`directory` to keep registrations in (default: keep none)"},
-			&cli.StringFlag{Name: "store", Usage: "`etcd://host:port[,host:port...][/prefix]` to share registrations with other directories"},
+			&cli.StringFlag{Name: "store", Usage: "`etcd://host:port[,host:port...][/prefix]` to share registrations with other directories; etcds:// with TLS"},
+			&cli.StringFlag{Name: "store-ca", Usage: "PEM `file` of the authorities of the store's certificates (default: the system's)"},
+			&cli.StringFlag{Name: "store-cert", Usage: "PEM `file` of this directory's certificate for the store, read anew for each connection"},
+			&cli.StringFlag{Name: "store-key", Usage: "PEM `file` of its key"},
+			&cli.StringFlag{Name: "store-server-name", Usage: "`name` that the store's certificates are for (default: the host in --store)"},
+			&cli.StringFlag{Name: "store-user-file", Usage: "`file` whose first line is user:password for the store (default: what ZFAB_STORE_USER has)"},
 			&cli.DurationFlag{Name: "lease", Value: directory.DefaultLease, Usage: "how long a registration lives without renewal"},
 			verboseFlag,
 		},
 		Action: c.directory,
 	})
+}
+
+// storeFlags say how to get at what --store names.
+var storeFlags = []string{"store-ca", "store-cert", "store-key", "store-server-name", "store-user-file"}
+
+// storeUserVariable has user:password for the store, which others could read on a
+// command line.
+const storeUserVariable = "ZFAB_STORE_USER"
+
+func storeAccess(ctx *cli.Context) (etcddir.Access, error) {
+	access := etcddir.Access{
+		CA: ctx.String("store-ca"), Cert: ctx.String("store-cert"), Key: ctx.String("store-key"),
+		ServerName: ctx.String("store-server-name"), User: os.Getenv(storeUserVariable),
+	}
+	if file := ctx.String("store-user-file"); file != "" {
+		var err error
+		if access.User, err = etcddir.ReadUser(file); err != nil {
+			return access, storeError("--store-user-file", err)
+		}
+	} else if access.User != "" {
+		if err := etcddir.CheckUser(access.User); err != nil {
+			return access, usagef("directory: %s: %w", storeUserVariable, err)
+		}
+	}
+	return access, nil
+}
+
+// storeError is a mistake in what a flag says, or in a file.
+func storeError(flag string, err error) error {
+	err = fmt.Errorf("directory: %s: %w", flag, err)
+	if errors.As(err, new(*etcddir.FileError)) {
+		return fileError{err}
+	}
+	return usageError{err}
 }
 
 // A listenError is that an address cannot be served at.
@@ -58,10 +99,23 @@ func (c *command) directory(ctx *cli.Context) (err error) {
 		defer func() { err = errors.Join(err, store.Close()) }()
 		cfg.Store = store
 	}
-	if url := ctx.String("store"); url != "" {
-		store, failure := etcddir.Open(url)
+	url := ctx.String("store")
+	for _, name := range storeFlags {
+		if url == "" && ctx.IsSet(name) {
+			return usagef("directory: --%s goes with --store", name)
+		}
+	}
+	if url != "" {
+		access, failure := storeAccess(ctx)
 		if failure != nil {
-			return usagef("directory: --store: %w", failure)
+			return failure
+		}
+		store, failure := etcddir.Open(url, access)
+		if failure != nil {
+			return storeError("--store", failure)
+		}
+		if access.User != "" && !strings.HasPrefix(url, "etcds:") {
+			logger.Warn("the store is told its password without encryption: etcds:// is with it", "store", url)
 		}
 		defer func() { err = errors.Join(err, store.Close()) }()
 		cfg.Shared = store

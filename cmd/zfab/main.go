@@ -7,6 +7,7 @@
 //	zfab directory         runs a directory, where nodes find each other
 //	zfab dir ls|get|...    asks one
 //	zfab pub, zfab sub     publish lines, and write what is published
+//	zfab survey            asks all respondents, lines too, and says who has not answered
 //
 // Answers go to the standard output and everything else to the standard error.
 // exit.go lists the exit codes.

@@ -23,8 +23,8 @@ import (
 )
 
 // The commands with which a shell script takes part in a pattern: push, pull, req,
-// rep, pub, sub. Each is a node of its own for as long as it runs, and a message is a line of
-// its standard input or output.
+// rep, survey, respond, pub, sub. Each is a node of its own for as long as it runs, and
+// a message is a line of its standard input or output.
 
 // maxLineBody is the largest message that they take, in bytes: fabric's default.
 const maxLineBody = 64 << 20

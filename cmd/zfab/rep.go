@@ -14,28 +14,38 @@ import (
 )
 
 func (c *command) repCommand() *cli.Command {
+	return c.newServerCommand("rep", "be a server of a channel: with --echo, or a command for each request", "requests")
+}
+
+// respondCommand is repCommand by the name that goes with surveys: a respondent is a
+// server.
+func (c *command) respondCommand() *cli.Command {
+	return c.newServerCommand("respond", "answer the surveys of a channel: with --echo, or a command for each question", "questions")
+}
+
+func (c *command) newServerCommand(name, usage, what string) *cli.Command {
 	return c.newNetcatCommand(&cli.Command{
-		Name:  "rep",
-		Usage: "be a server of a channel: with --echo, or a command for each request",
+		Name:  name,
+		Usage: usage,
 		Description: "What the command of --exec writes to its standard output is the answer, up to its last\n" +
-			"newline; one that fails answers with an error.",
+			"newline; one that fails answers with an error. It is ended when nobody waits any more.",
 		Flags: []cli.Flag{
-			&cli.BoolFlag{Name: "echo", Usage: "answer with the request"},
+			&cli.BoolFlag{Name: "echo", Usage: "answer with what is asked"},
 			execFlag, countFlag,
-			&cli.IntFlag{Name: "concurrency", Value: 1, Usage: "how many `requests` are worked on at a time"},
-			&cli.DurationFlag{Name: "timeout", Usage: "end when no request has come for so long (default: never)"},
+			&cli.IntFlag{Name: "concurrency", Value: 1, Usage: fmt.Sprintf("how many `%s` are worked on at a time", what)},
+			&cli.DurationFlag{Name: "timeout", Usage: fmt.Sprintf("end when none of the %s has come for so long (default: never)", what)},
 		},
 		Action: c.rep,
 	})
 }
 
 func (c *command) rep(ctx *cli.Context) error {
-	command, count := ctx.String("exec"), int64(ctx.Int("count"))
+	name, command, count := ctx.Command.Name, ctx.String("exec"), int64(ctx.Int("count"))
 	switch {
 	case ctx.Bool("echo") == (command != ""):
-		return usagef("rep: say how to answer, with --echo or --exec")
+		return usagef("%s: say how to answer, with --echo or --exec", name)
 	case ctx.Int("concurrency") < 1:
-		return usagef("rep: --concurrency is %d: it must be positive", ctx.Int("concurrency"))
+		return usagef("%s: --concurrency is %d: it must be positive", name, ctx.Int("concurrency"))
 	}
 	return c.onNode(ctx, func(serving context.Context, node *fabric.Node) error {
 		until, waiting := newIdle(serving, ctx.Duration("timeout"))
@@ -74,12 +84,7 @@ func (c *command) rep(ctx *cli.Context) error {
 			return channelError(err)
 		}
 		<-until.Done()
-		drain, cancel := context.WithTimeout(context.Background(), drainPatience)
-		defer cancel()
-		err = r.Drain(drain)
-		if st := r.Stats(); drain.Err() != nil && st.Running+st.Queued == 0 {
-			err = nil // all that came is answered; a requester that has just gone need not be waited for
-		}
+		err = drainServer(r)
 		if n := done.Load(); ctx.Err() == nil && n < count {
 			err = errors.Join(err, tooFew(ctx, int(n)))
 		}
@@ -87,5 +92,35 @@ func (c *command) rep(ctx *cli.Context) error {
 	})
 }
 
-// drainPatience is how long a server that ends waits for what it works on.
-const drainPatience = 2 * time.Second
+const (
+	// workPatience is how long a server that ends waits for what it works on.
+	workPatience = 5 * time.Second
+	// awayPatience is how long it waits for requesters without connection, which may
+	// have asked something that has not come, or may have been killed.
+	awayPatience = 2 * time.Second
+)
+
+// drainServer has a server end. It is no failure that some requester was away if all
+// that came is answered: what did not come was not done, and the requester knows.
+func drainServer(r *patterns.Replier) error {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	answered := func() bool {
+		st := r.Stats()
+		return st.Running+st.Queued == 0
+	}
+	var unanswered atomic.Bool
+	defer time.AfterFunc(awayPatience, func() {
+		if answered() {
+			cancel()
+		}
+	}).Stop()
+	defer time.AfterFunc(workPatience, func() {
+		unanswered.Store(!answered())
+		cancel()
+	}).Stop()
+	if err := r.Drain(ctx); ctx.Err() == nil || unanswered.Load() {
+		return err
+	}
+	return nil
+}

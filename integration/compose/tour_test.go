@@ -15,6 +15,7 @@ func TestTour(t *testing.T) {
 		"pull1":    {`{"from":"push/0","text":"abcdefghijklmnop"}`},
 		"pull2":    {`{"from":"push/0","text":"abcdefghijklmnop"}`},
 		"req":      {"abcdefgh"},
+		"survey":   {`"from":"respond1/0"`, `"from":"respond2/0"`},
 		"sub-all":  {`"topic":"oslo.wind"`, `"topic":"rome.rain"`},
 		"sub-wind": {`"topic":"oslo.wind"`},
 	} {

@@ -66,7 +66,8 @@ type core struct {
 	moves      []move
 	cut        []*circuit.End // circuits that ended with the connection
 	events     []event
-	flushers   []*flusher // who waits for acknowledgements
+	flushers   []*flusher                    // who waits for acknowledgements
+	parting    map[*RecvStream]chan struct{} // closed when they are forgotten; those that somebody waits for
 
 	uptime  int  // ticks of this connection in which the peer was heard
 	maxBody int  // the largest message that the peer takes
@@ -364,6 +365,10 @@ func (c *core) cancel(r *RecvStream, attached bool) {
 func (c *core) forget(label uint32) {
 	r := c.in[label]
 	c.drop(r)
+	if gone, ok := c.parting[r]; ok {
+		close(gone)
+		delete(c.parting, r)
+	}
 	r.flags = recvCancelled | r.flags&recvListed
 	c.in[label] = nil
 	c.free = append(c.free, label)

@@ -122,6 +122,29 @@ func (r *RecvStream) Cancel() {
 	}
 }
 
+// Gone returns what is closed when a stream that was cancelled is no more: the
+// producer's end has confirmed it, and so knows what was stored, or all streams of
+// the link are lost. A link that is closed tells nothing any more.
+func (r *RecvStream) Gone() <-chan struct{} {
+	c := &r.link.core
+	r.link.mu.Lock()
+	defer r.link.mu.Unlock()
+	gone := c.parting[r]
+	if gone != nil {
+		return gone
+	}
+	gone = make(chan struct{})
+	if c.in[r.label] != r {
+		close(gone)
+		return gone
+	}
+	if c.parting == nil {
+		c.parting = make(map[*RecvStream]chan struct{})
+	}
+	c.parting[r] = gone
+	return gone
+}
+
 // Drain gives a consumer's end up in order: the producer's end takes no more
 // messages for it, sends those that it has accepted, and ends the stream then.
 func (r *RecvStream) Drain() {

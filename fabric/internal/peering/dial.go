@@ -17,10 +17,11 @@ const (
 // is produced here.
 func (p *Peering) Expect() { p.expected = true }
 
-// StartDialing begins to dial if own wants a connection, none is there, and
-// nobody dials yet; after the wait it returns. draw is random, from 0 to below 1.
+// StartDialing begins to dial if own wants a connection, none is there, the peer
+// has not closed, and nobody dials yet; after the wait it returns. draw is random,
+// from 0 to below 1.
 func (p *Peering) StartDialing(wanted bool, draw float64) (wait time.Duration, ok bool) {
-	if !wanted || p.taken || p.dialing || p.endpoint == "" {
+	if p.dialing || !p.dials(wanted) {
 		return 0, false
 	}
 	p.dialing = true
@@ -34,10 +35,15 @@ func (p *Peering) StartDialing(wanted bool, draw float64) (wait time.Duration, o
 	return 0, true
 }
 
+// dials reports whether there is a reason to dial, and a place.
+func (p *Peering) dials(wanted bool) bool {
+	return wanted && !p.taken && p.endpoint != "" && !p.Closed()
+}
+
 // NextDial returns where to dial now. It reports false, and dialling is over, if
-// there is a connection or own wants none.
+// there is a connection, own wants none, or the peer has closed.
 func (p *Peering) NextDial(wanted bool) (endpoint string, ok bool) {
-	if !wanted || p.taken || p.endpoint == "" {
+	if !p.dials(wanted) {
 		p.dialing = false
 		return "", false
 	}

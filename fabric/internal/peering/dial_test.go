@@ -3,6 +3,8 @@ package peering
 import (
 	"testing"
 	"time"
+
+	"github.com/zfab/zfab/fabric/internal/wire"
 )
 
 func TestStartDialing(t *testing.T) {
@@ -21,6 +23,13 @@ func TestStartDialing(t *testing.T) {
 		{"somebody dials", "a", "b", func(_ *testing.T, p *Peering) { p.StartDialing(true, 0) }, false, 0, false},
 		{"there is a connection", "a", "b", func(t *testing.T, p *Peering) { up(t, p, 1) }, false, 0, false},
 		{"a link that broke", "b", "a", func(t *testing.T, p *Peering) { p.Expect(); broken(t, p, 1) }, false, RedialMin / 2, true},
+		{"it has said bye", "a", "b", func(t *testing.T, p *Peering) { parted(t, p, 1) }, false, 0, false},
+		{"another life follows one that has said bye", "a", "b", func(t *testing.T, p *Peering) { parted(t, p, 1); p.Listed(2, "tcp://c") }, false, RedialMin / 2, true},
+		{"it was given up", "a", "b", func(t *testing.T, p *Peering) {
+			broken(t, p, 1)
+			p.Expired(start.Add(time.Hour), time.Minute)
+			p.Free()
+		}, false, RedialMin / 2, true},
 		{"the endpoint is that of an older life", "a", "b", func(_ *testing.T, p *Peering) { p.Listed(2, "") }, false, 0, false},
 	} {
 		p := New(c.own, c.peer)
@@ -29,6 +38,53 @@ func TestStartDialing(t *testing.T) {
 		if wait, ok := p.StartDialing(!c.unwanted, 0.5); wait != c.wait || ok != c.ok {
 			t.Errorf("%s: %v, %v", c.name, wait, ok)
 		}
+	}
+}
+
+// parted is a connection that has come and ended with a bye.
+func parted(t *testing.T, p *Peering, incarnation uint64) {
+	t.Helper()
+	up(t, p, incarnation)
+	if _, lost := p.Ended(start, &Bye{Code: wire.CodeDone}); !lost {
+		t.Fatal("nothing is lost with a bye")
+	}
+	p.Free()
+}
+
+// Who has said bye is closed, and who was given up is not: it may come back. One
+// that comes back after all is not closed.
+func TestClosed(t *testing.T) {
+	p := New("a", "b")
+	p.Listed(5, "tcp://b")
+	if p.Closed() {
+		t.Error("closed before it came")
+	}
+	broken(t, p, 5)
+	if p.Closed() {
+		t.Error("closed while its streams wait")
+	}
+	p.Expired(start.Add(time.Hour), time.Minute)
+	p.Free()
+	if p.Closed() || !p.Gone() {
+		t.Error("closed, or not gone, though it was given up")
+	}
+	parted(t, p, 5)
+	if !p.Closed() {
+		t.Error("not closed after its bye")
+	}
+	p.Listed(5, "tcp://b") // the directory is late
+	if _, ok := p.NextDial(true); ok || !p.Closed() {
+		t.Error("dialled, or not closed, because of a late word")
+	}
+	up(t, p, 5)
+	if p.Closed() {
+		t.Error("closed though it is connected")
+	}
+	p.Ended(start, &Bye{Code: wire.CodeLost})
+	p.Free()
+	p.Listed(6, "tcp://b")
+	if p.Closed() {
+		t.Error("closed, though the next life is known of")
 	}
 }
 

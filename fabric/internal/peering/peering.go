@@ -47,6 +47,13 @@ func (p *Peering) Gone() bool {
 	return last != 0 && !p.bound && p.listed <= last
 }
 
+// Closed reports whether the peer has said that its last life is over, and no
+// other one is known of: nothing more comes from it. One that was given up may
+// come back.
+func (p *Peering) Closed() bool {
+	return p.over != 0 && !p.bound && max(p.life, p.listed) <= p.over
+}
+
 // Life is the incarnation that had the last connection, 0 if none had one.
 func (p *Peering) Life() uint64 { return p.life }
 

@@ -180,6 +180,7 @@ func (n *node) ended(l *link.Link, r *link.RecvStream) {
 	c := k.consumer
 	c.over(h, k)
 	if c.ch.sources[h.index] > 0 && !n.leaving {
+		c.renewed[h.index] = true
 		c.subscribe(h)
 	}
 }

@@ -50,9 +50,13 @@ func (n *node) consume(ch *channel, index int, plan consumerPlan) *consumer {
 	return c
 }
 
-// subscribe opens the stream from the producers at a host, once.
+// subscribe opens the stream from the producers at a host, once; unless its node
+// has closed.
 func (c *consumer) subscribe(h *host) {
 	p := c.node.peers[h.index]
+	if p.peering.Closed() {
+		return
+	}
 	p.wanted[c.ch.plan.index] = true
 	if c.streams[h.index] == nil && !c.closed && !c.draining {
 		r := p.link.Receive(c.inbox)
@@ -62,16 +66,19 @@ func (c *consumer) subscribe(h *host) {
 	p.want()
 }
 
-// dropUnknown gives up a stream that the host's node has not heard of.
+// dropUnknown gives the stream from a host up if it began after another had ended,
+// and the node, which is gone, has not heard of it.
 func (c *consumer) dropUnknown(h *host) {
-	k := c.streams[h.index]
-	if k == nil || !c.renewed[h.index] {
+	if !c.node.peers[h.index].peering.Gone() || !c.renewed[h.index] {
 		return
 	}
 	c.renewed[h.index] = false
-	if k.r.CancelUnknown() {
+	if k := c.streams[h.index]; k != nil && k.r.CancelUnknown() {
 		k.over, k.given = true, true
 		c.streams[h.index] = nil
+		if c.draining {
+			c.drained()
+		}
 	}
 }
 

@@ -13,6 +13,9 @@
 //	a watch        one watch of the prefix, whole revisions at a time, which requires a leader. A revision that is
 //	               somebody else's, in a cluster with other uses, brings no event: then progress is asked for
 //
+// With a user, every new stream costs the cluster a check of the password, and so does a member that does not know the
+// token of this client: etcd's client asks for another one then. A certificate is read from its files for each connection.
+//
 // While the cluster has no leader no verb answers; the directory bounds each by a context. One member is asked at a time,
 // and given up for the next as soon as it fails, or hangs for half a second.
 package etcddir

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -50,24 +51,41 @@ type Store struct {
 	wanted uint64 // the greatest revision that was returned
 }
 
-// Open names a store: "etcd://host:port,host:port/prefix", by some or all of the cluster's members. It does not wait for
-// any of them. A URL that is none is an error.
-func Open(url string) (*Store, error) {
+// Open names a store: "etcd://host:port,host:port/prefix", by some or all of the cluster's members, or etcds with TLS. It
+// does not wait for any of them. A URL that is none is an error, and so is access that makes no sense; a *FileError is
+// that of a file.
+func Open(url string, access Access) (*Store, error) {
 	t, err := parse(url)
 	if err != nil {
 		return nil, err
 	}
-	client, err := clientv3.New(clientv3.Config{
+	cfg := clientv3.Config{
 		Endpoints:            t.endpoints[:1],
 		Logger:               zap.NewNop(), // what it would say the directory says
 		MaxUnaryRetries:      1,            // try does it, and knows why the last one failed
-		DialOptions:          []grpc.DialOption{grpc.WithChainUnaryInterceptor(sayWhy)},
 		DialKeepAliveTime:    keepAlive,
 		DialKeepAliveTimeout: keepAliveTimeout,
-	})
+	}
+	if t.secure {
+		if cfg.TLS, err = access.tls(); err != nil {
+			return nil, err
+		}
+	} else if access.CA != "" || access.Cert != "" || access.Key != "" || access.ServerName != "" {
+		return nil, fmt.Errorf("store %s is spoken to without TLS, and so without certificates: %s... is with it", url, secureScheme)
+	}
+	if access.User != "" {
+		if cfg.Username, cfg.Password, err = userOf(access.User); err != nil {
+			return nil, fmt.Errorf("the store's user: %w", err)
+		}
+	}
+	opening := new(atomic.Bool)
+	opening.Store(true)
+	cfg.DialOptions = []grpc.DialOption{grpc.WithChainUnaryInterceptor(authenticateLater(opening), sayWhy)}
+	client, err := clientv3.New(cfg)
 	if err != nil {
 		return nil, fmt.Errorf("store %s: %w", url, err)
 	}
+	opening.Store(false)
 	return &Store{
 		name:      url,
 		prefix:    t.prefix,
@@ -76,6 +94,28 @@ func Open(url string) (*Store, error) {
 		leases:    pb.NewLeaseClient(client.ActiveConnection()),
 		asked:     make(chan struct{}, 1),
 	}, nil
+}
+
+// authenticateLater has etcd's client not ask for a token while it is made: it would wait for a member that may not be
+// there. It asks for one when a member wants it.
+func authenticateLater(opening *atomic.Bool) grpc.UnaryClientInterceptor {
+	return func(ctx context.Context, method string, request, reply any, conn *grpc.ClientConn, call grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+		if opening.Load() {
+			return rpctypes.ErrGRPCAuthNotEnabled
+		}
+		return call(ctx, method, request, reply, conn, opts...)
+	}
+}
+
+// unauthenticated reports whether a member did nothing as it wants a token, or another one: etcd's client has got that by
+// now.
+func unauthenticated(err error) bool {
+	return errors.Is(err, rpctypes.ErrUserEmpty) || errors.Is(err, rpctypes.ErrInvalidAuthToken) || errors.Is(err, rpctypes.ErrAuthOldRevision)
+}
+
+// denied reports whether no member would answer otherwise.
+func denied(err error) bool {
+	return errors.Is(err, rpctypes.ErrAuthFailed) || errors.Is(err, rpctypes.ErrPermissionDenied)
 }
 
 // sayWhy has a call fail if there is no connection, with the reason: etcd's client would wait for one, and then say only
@@ -180,10 +220,12 @@ func (s *Store) try(ctx context.Context, limit time.Duration, do func(context.Co
 		one, cancel := context.WithTimeout(clientv3.WithRequireLeader(ctx), limit)
 		err := do(one)
 		cancel()
-		if err == nil {
-			return nil
+		if err == nil || denied(err) {
+			return err
 		}
-		s.giveUp(member)
+		if !unauthenticated(err) {
+			s.giveUp(member)
+		}
 		if cause == nil || !errors.Is(err, context.DeadlineExceeded) {
 			cause = err
 		}
@@ -197,8 +239,8 @@ func (s *Store) try(ctx context.Context, limit time.Duration, do func(context.Co
 	}
 }
 
-// Commit implements directory.Shared. It is tried once: of an attempt without an answer only the directory knows what it
-// would mean a second time.
+// Commit implements directory.Shared. It is tried once, but for want of a token: of an attempt without an answer only the
+// directory knows what it would mean a second time.
 func (s *Store) Commit(ctx context.Context, t directory.SharedTransaction) (uint64, bool, error) {
 	conditions := make([]clientv3.Cmp, len(t.If))
 	for i, c := range t.If {
@@ -220,7 +262,13 @@ func (s *Store) Commit(ctx context.Context, t directory.SharedTransaction) (uint
 	ctx, cancel := context.WithTimeout(clientv3.WithRequireLeader(ctx), writeAttempt)
 	defer cancel()
 	member := s.inUse()
-	r, err := s.client.Txn(ctx).If(conditions...).Then(changes...).Commit()
+	commit := func() (*clientv3.TxnResponse, error) {
+		return s.client.Txn(ctx).If(conditions...).Then(changes...).Commit()
+	}
+	r, err := commit()
+	if unauthenticated(err) {
+		r, err = commit()
+	}
 	switch {
 	case errors.Is(err, rpctypes.ErrLeaseNotFound):
 		return 0, false, directory.ErrLeaseOver

@@ -1,6 +1,7 @@
 package etcddir
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"strconv"
@@ -9,6 +10,7 @@ import (
 
 const (
 	scheme        = "etcd://"
+	secureScheme  = "etcds://"
 	defaultPrefix = "zfab"
 )
 
@@ -16,16 +18,27 @@ const (
 type target struct {
 	endpoints []string
 	prefix    string // of all keys; begins and ends with a slash
+	secure    bool   // with TLS
 }
 
-// parse reads "etcd://host:2379,host2:2379/prefix".
+// errUserInURL does not have the URL, as that would tell the password.
+var errUserInURL = errors.New("store: a user stands in the URL, where others can see it: put user:password into a file, and name that")
+
+// parse reads "etcd://host:2379,host2:2379/prefix", or the same with etcds.
 func parse(url string) (target, error) {
-	rest, ok := strings.CutPrefix(url, scheme)
+	t := target{prefix: "/" + defaultPrefix + "/"}
+	rest, ok := strings.CutPrefix(url, secureScheme)
+	t.secure = ok
 	if !ok {
-		return target{}, fmt.Errorf("store %q: known are etcd://host:port[,host:port...][/prefix]", url)
+		rest, ok = strings.CutPrefix(url, scheme)
+	}
+	if strings.Contains(url, "@") {
+		return target{}, errUserInURL
+	}
+	if !ok {
+		return target{}, fmt.Errorf("store %q: known are etcd://host:port[,host:port...][/prefix], and etcds://... for TLS", url)
 	}
 	hosts, prefix, _ := strings.Cut(rest, "/")
-	t := target{prefix: "/" + defaultPrefix + "/"}
 	if prefix = strings.Trim(prefix, "/"); prefix != "" {
 		t.prefix = "/" + prefix + "/"
 	}
@@ -34,10 +47,14 @@ func parse(url string) (target, error) {
 		if err != nil {
 			return target{}, fmt.Errorf("store %q: %w", url, err)
 		}
-		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 || host == "" || strings.Contains(host, "@") {
+		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 || host == "" {
 			return target{}, fmt.Errorf("store %q: %q is no host and port", url, endpoint)
 		}
-		t.endpoints = append(t.endpoints, "http://"+endpoint)
+		if t.secure {
+			t.endpoints = append(t.endpoints, "https://"+endpoint)
+		} else {
+			t.endpoints = append(t.endpoints, "http://"+endpoint)
+		}
 	}
 	return t, nil
 }

@@ -38,6 +38,8 @@ type Line struct {
 	Deliveries int     `json:"deliveries,omitempty"` // of a job that was delivered before, with this time
 	Replayed   bool    `json:"replayed,omitempty"`   // published before it was subscribed to
 	Missed     uint64  `json:"missed,omitempty"`     // so many messages were dropped here; without a body
+	Question   int     `json:"question,omitempty"`   // of an answer: which one of the input, from 1
+	Error      string  `json:"error,omitempty"`      // why there is no answer; without a body
 	Text       *string `json:"text,omitempty"`
 	Base64     *[]byte `json:"base64,omitempty"`
 }
