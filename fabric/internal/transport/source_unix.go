@@ -58,7 +58,7 @@ func (s *socketSource) readOnce(fd uintptr) bool {
 		if p == nil {
 			p = s.in.space()
 		}
-		n, err := syscall.Read(int(fd), p)
+		n, err := readDirect(fd, p)
 		switch {
 		case n > 0:
 			s.n = n
