@@ -32,6 +32,7 @@ var layers = map[string][]string{
 	"fabric/internal/flow":       {"fabric/internal/planted"},
 	"fabric/internal/mpcheck":    {},
 	"fabric/internal/rendezvous": {},
+	"fabric/internal/lanes":      {},
 	"fabric/internal/peering":    {"fabric/internal/planted", "fabric/internal/wire"},
 	"fabric/internal/transport":  {},
 	"fabric/internal/circuit":    {"fabric/internal/wire"},
@@ -40,8 +41,9 @@ var layers = map[string][]string{
 	"fabric/internal/sim": {"fabric/internal/wire", "fabric/internal/flow", "fabric/internal/link",
 		"fabric/internal/peering"},
 	"fabric/internal/sim/run": {"fabric/internal/sim"},
-	"fabric/directory":        {"fabric/internal/mpcheck", "fabric/internal/rendezvous", "fabric/internal/transport"},
-	"fabric": {"fabric/directory", "fabric/internal/link", "fabric/internal/peering", "fabric/internal/transport",
+	"fabric/directory": {"fabric/internal/mpcheck", "fabric/internal/rendezvous", "fabric/internal/lanes",
+		"fabric/internal/transport"},
+	"fabric": {"fabric/directory", "fabric/internal/lanes", "fabric/internal/link", "fabric/internal/peering", "fabric/internal/transport",
 		"fabric/internal/flow", "fabric/internal/wire", "fabric/internal/mpcheck", "fabric/internal/rendezvous"},
 }
 
@@ -57,6 +59,7 @@ var pure = map[string][]string{
 	"fabric/internal/wire":    {"encoding/binary", "errors", "fmt", "math", "math/bits", "strings", "unicode/utf8"},
 	"fabric/internal/flow":    {"errors", "fmt", "math", "math/bits", "sync/atomic"},
 	"fabric/internal/circuit": {"errors", "fmt"},
+	"fabric/internal/lanes":   {"encoding/binary", "fmt"},
 	"fabric/internal/mpcheck": {"encoding/binary", "errors", "fmt", "math", "math/bits"},
 	"fabric/internal/peering": {"fmt", "time"},
 }

@@ -22,9 +22,9 @@ import (
 // It owns these goroutines: accept, one admit per connection that says hello,
 // tick, one watch per channel, one dial per peer that is wanted and down, and
 // through its links a reader and a writer per connection. One that takes workers
-// also has acceptWorkers, greetWorker or relay for each connection of theirs, evict
-// for each that has died, and passOn for each peer that their circuits wait for; a
-// worker has keepAttached. Close waits for all.
+// also has acceptWorkers, greetWorker or relay and deliver for each connection of
+// theirs, an uplink's read, evict for each that has died, and passOn for each peer
+// that their circuits wait for; a worker has keepAttached. Close waits for all.
 type Node struct {
 	cfg         Config
 	incarnation uint64

@@ -2,16 +2,29 @@ package fabric
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
+	"time"
 
 	"github.com/zfab/zfab/fabric/directory"
+	"github.com/zfab/zfab/fabric/internal/lanes"
 	"github.com/zfab/zfab/fabric/internal/transport"
 )
 
 // A worker needs no address of a directory: it asks its node, which passes its
-// requests on and the replies back, as they are.
+// requests on and the replies back, as they are. All workers of a node share one
+// connection with the directory, on which each has its lane: a thousand hosts are a
+// thousand connections more there, whatever runs on them.
+//
+//  1. relay takes a worker's connection, opens a lane on the uplink, dialled if there
+//     is none, and passes on what the worker asks.
+//  2. The uplink's reader leaves what comes in the lane, and never waits for a worker:
+//     one that does not read has its own connection ended (maxLaneQueue).
+//  3. deliver writes to the worker what its lane has.
 
 // The largest request and the largest reply, in bytes, with some room.
 const (
@@ -19,47 +32,302 @@ const (
 	maxReplyFrame   = 2 << 20
 )
 
+const (
+	// maxLaneQueue is how many bytes of replies may wait for a worker that does not
+	// read: with a reply of the largest size for each of some watches.
+	maxLaneQueue = 8 << 20
+	// uplinkPatience is how long the directory may read nothing, and how long it may
+	// say nothing while it is asked until it is looked whether it is there: a client
+	// gives an answer up sooner, and has dialled again by then.
+	uplinkPatience = 6 * time.Second
+)
+
 // directories are where a node's workers are registered.
 type directories struct {
-	addrs  []string
-	server *directory.Server // of a registry in this process, or nil
+	addrs    []string
+	server   *directory.Server // of a registry in this process, or nil
+	identity string
+	logger   *slog.Logger
+
+	dialling chan struct{} // room for one: whose turn it is to look for an uplink
+
+	mu     sync.Mutex
+	up     *uplink // nil: none yet
+	closed bool
 }
 
 // openDirectories finds out how to speak with dir for others.
-func openDirectories(ctx context.Context, dir directory.Service, name string, logger *slog.Logger) (directories, error) {
+func openDirectories(ctx context.Context, dir directory.Service, name string, logger *slog.Logger) (*directories, error) {
+	var key [16]byte
+	rand.Read(key[:])
+	d := &directories{identity: lanes.Identity + hex.EncodeToString(key[:]), logger: logger, dialling: make(chan struct{}, 1)}
 	switch dir := dir.(type) {
 	case *directory.Client:
-		return directories{addrs: dir.Addrs()}, nil
+		d.addrs = dir.Addrs()
 	case *directory.Registry:
 		server, err := directory.Serve(ctx, dir, fmt.Sprintf("mem://directory-of-%s-%p", name, dir), logger)
 		if err != nil {
-			return directories{}, err
+			return nil, err
 		}
-		return directories{addrs: []string{server.Addr()}, server: server}, nil
+		d.addrs, d.server = []string{server.Addr()}, server
+	default:
+		return nil, &ConfigError{"Directory", fmt.Sprintf("%T", dir), "be a *directory.Client or a *directory.Registry for a node that takes workers"}
 	}
-	return directories{}, &ConfigError{"Directory", fmt.Sprintf("%T", dir), "be a *directory.Client or a *directory.Registry for a node that takes workers"}
+	return d, nil
 }
 
+// close ends the uplink, and lets nobody open another.
 func (d *directories) close() {
+	d.mu.Lock()
+	up := d.up
+	d.closed = true
+	d.mu.Unlock()
+	if up != nil {
+		up.conn.Close()
+		<-up.ended
+	}
 	if d.server != nil {
 		d.server.Close()
 	}
 }
 
-// dial connects to the first directory that can be reached, in the name of who asks.
-func (d *directories) dial(ctx context.Context, identity string, logger *slog.Logger) (*transport.Conn, error) {
+func (d *directories) current() *uplink {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.up
+}
+
+// dial connects to a directory. Each gets its part of the time, and so does a look
+// whether one is there, so that one that hangs does not hide those behind it.
+func (d *directories) dial(ctx context.Context, addr, identity string) (*transport.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, handshakePatience/time.Duration(len(d.addrs)+1))
+	defer cancel()
+	return transport.Dial(ctx, addr, transport.Config{
+		SocketType: transport.Dealer, Accepts: []transport.SocketType{transport.Router},
+		Identity: identity, MaxFrame: maxReplyFrame, MaxMessage: 2 * maxReplyFrame, Logger: d.logger,
+	})
+}
+
+// open opens a lane for a worker, on an uplink to the first directory that can be
+// reached if there is none. A lane that is nil says that the uplink has just ended.
+func (d *directories) open(ctx context.Context, worker *transport.Conn) (*uplink, *workerLane, error) {
+	select {
+	case d.dialling <- struct{}{}:
+	case <-ctx.Done():
+		return nil, nil, context.Cause(ctx)
+	}
+	defer func() { <-d.dialling }()
+	if up := d.current(); up != nil {
+		if up.silent(time.Now()) && !d.answers(ctx, up.addr) {
+			up.conn.Close() // another may answer
+		} else if l := up.open(worker); l != nil {
+			return up, l, nil
+		}
+		<-up.ended
+	}
 	var errs []error
 	for _, addr := range d.addrs {
-		conn, err := transport.Dial(ctx, addr, transport.Config{
-			SocketType: transport.Dealer, Accepts: []transport.SocketType{transport.Router},
-			Identity: identity, MaxFrame: maxReplyFrame, MaxMessage: 2 * maxReplyFrame, Logger: logger,
-		})
-		if err == nil {
-			return conn, nil
+		conn, err := d.dial(ctx, addr, d.identity)
+		if err != nil {
+			errs = append(errs, err)
+			continue
 		}
-		errs = append(errs, err)
+		up := &uplink{addr: addr, conn: conn, lanes: make(map[uint64]*workerLane), ended: make(chan struct{})}
+		if !d.use(up) {
+			conn.Close()
+			return nil, nil, ErrClosed
+		}
+		return up, up.open(worker), nil
 	}
-	return nil, errors.Join(errs...)
+	return nil, nil, errors.Join(errs...)
+}
+
+// use makes up the uplink, unless the node has closed.
+func (d *directories) use(up *uplink) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed {
+		return false
+	}
+	d.up = up
+	go up.read()
+	return true
+}
+
+// answers reports whether somebody says hello at addr.
+func (d *directories) answers(ctx context.Context, addr string) bool {
+	conn, err := d.dial(ctx, addr, "")
+	if err != nil {
+		return false
+	}
+	conn.Close()
+	return true
+}
+
+// uplink is one connection with the directory.
+type uplink struct {
+	addr  string
+	conn  *transport.Conn
+	ended chan struct{} // closed when its reader has ended
+
+	writing sync.Mutex // held over a write
+
+	mu    sync.Mutex
+	lanes map[uint64]*workerLane // nil: it has ended
+	given uint64                 // numbers
+	asked time.Time              // since when something was said, and nothing heard; zero: not so
+}
+
+// workerLane is what one worker has of it.
+type workerLane struct {
+	number uint64
+	worker *transport.Conn
+	wake   chan struct{} // room for one: there is something to deliver
+
+	mu     sync.Mutex
+	queue  [][][]byte
+	queued int // bytes
+}
+
+// open begins a lane; nil says that the uplink has ended.
+func (u *uplink) open(worker *transport.Conn) *workerLane {
+	l := &workerLane{worker: worker, wake: make(chan struct{}, 1)}
+	u.mu.Lock()
+	if u.lanes == nil {
+		u.mu.Unlock()
+		return nil
+	}
+	u.given++
+	l.number = u.given
+	u.lanes[l.number] = l
+	u.mu.Unlock()
+	if u.write(lanes.Append(nil, lanes.Open, l.number), []byte(worker.PeerIdentity())) != nil {
+		return nil
+	}
+	return l
+}
+
+// end ends a lane, if it has not ended at the directory.
+func (u *uplink) end(l *workerLane) {
+	u.mu.Lock()
+	there := u.lanes[l.number] == l
+	delete(u.lanes, l.number)
+	u.mu.Unlock()
+	if there {
+		u.write(lanes.Append(nil, lanes.End, l.number))
+	}
+}
+
+// write writes a message. If the directory does not take it for uplinkPatience, or an
+// error comes, the uplink ends.
+func (u *uplink) write(frames ...[]byte) error {
+	u.writing.Lock()
+	defer u.writing.Unlock()
+	u.mu.Lock()
+	if u.asked.IsZero() {
+		u.asked = time.Now()
+	}
+	u.mu.Unlock()
+	err := u.conn.SetWriteDeadline(time.Now().Add(uplinkPatience))
+	if err == nil {
+		err = u.conn.WriteMessage(frames...)
+	}
+	if err != nil {
+		u.conn.Close() // its reader ends the lanes
+	}
+	return err
+}
+
+// silent reports whether the directory has said nothing for long though it was asked.
+// A request for a watch's events may take as long as that.
+func (u *uplink) silent(now time.Time) bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return !u.asked.IsZero() && now.Sub(u.asked) > uplinkPatience
+}
+
+// read leaves what the directory says in the lanes, until the connection ends. Then
+// the workers' connections end, too: they dial again.
+func (u *uplink) read() {
+	defer close(u.ended)
+	defer func() {
+		u.conn.Close()
+		u.mu.Lock()
+		all := u.lanes
+		u.lanes = nil
+		u.mu.Unlock()
+		for _, l := range all {
+			l.worker.Close()
+		}
+	}()
+	for {
+		frames, err := u.conn.ReadMessage()
+		if err != nil {
+			return
+		}
+		kind, number, message, err := lanes.Parse(frames)
+		if err != nil || kind == lanes.Open {
+			return
+		}
+		u.mu.Lock()
+		u.asked = time.Time{}
+		l := u.lanes[number]
+		if kind == lanes.End {
+			delete(u.lanes, number)
+		}
+		u.mu.Unlock()
+		switch {
+		case l == nil: // gone here, which the directory does not know yet
+		case kind == lanes.End:
+			l.worker.Close()
+		default:
+			l.put(message)
+		}
+	}
+}
+
+// put leaves a message for the worker.
+func (l *workerLane) put(message [][]byte) {
+	l.mu.Lock()
+	for _, frame := range message {
+		l.queued += len(frame) + 64 // and what the slice takes
+	}
+	l.queue = append(l.queue, message)
+	full := l.queued > maxLaneQueue
+	l.mu.Unlock()
+	if full {
+		l.worker.Close()
+	}
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+}
+
+// deliver writes to the worker what is there for it, until done or an error.
+func (l *workerLane) deliver(done <-chan struct{}) {
+	defer l.worker.Close()
+	for {
+		select {
+		case <-l.wake:
+		case <-done:
+			return
+		}
+		for {
+			l.mu.Lock()
+			queue := l.queue
+			l.queue, l.queued = nil, 0
+			l.mu.Unlock()
+			if len(queue) == 0 {
+				break
+			}
+			for _, message := range queue {
+				if err := l.worker.WriteMessage(message...); err != nil {
+					return
+				}
+			}
+		}
+	}
 }
 
 // relay passes on what a worker and the directory say to each other, until either
@@ -72,37 +340,32 @@ func (n *Node) relay(conn *transport.Conn) {
 		return
 	}
 	defer n.workers.relayed()
+	stop := context.AfterFunc(n.ctx, func() { conn.Close() })
+	defer stop()
 	ctx, cancel := context.WithTimeout(n.ctx, handshakePatience)
-	up, err := n.workers.directory.dial(ctx, conn.PeerIdentity(), n.cfg.Logger)
+	up, l, err := n.workers.directory.open(ctx, conn)
 	cancel()
-	if err != nil {
+	if err != nil || l == nil {
 		n.cfg.Logger.Debug("no directory for a worker", "reason", err)
 		return // it tries again
 	}
-	defer up.Close()
-	stop := context.AfterFunc(n.ctx, func() { conn.Close(); up.Close() })
-	defer stop()
-	back := make(chan struct{})
+	defer up.end(l)
+	done, delivered := make(chan struct{}), make(chan struct{})
 	go func() {
-		defer close(back)
-		pump(conn, up)
+		defer close(delivered)
+		l.deliver(done)
 	}()
-	pump(up, conn)
-	<-back
-}
-
-// pump writes to one connection what the other brings, and closes both when either
-// ends. It holds one message.
-func pump(to, from *transport.Conn) {
-	defer to.Close()
-	defer from.Close()
+	header := lanes.Append(nil, lanes.Message, l.number)
 	for {
-		frames, err := from.ReadMessage()
-		if err != nil {
-			return
+		frames, err := conn.ReadMessage()
+		if err == nil {
+			err = up.write(append([][]byte{header}, frames...)...)
 		}
-		if err := to.WriteMessage(frames...); err != nil {
-			return
+		if err != nil {
+			break
 		}
 	}
+	close(done)
+	conn.Close() // ends a write, too
+	<-delivered
 }

@@ -30,11 +30,11 @@ const maxWorkers = 1024
 type workers struct {
 	listener  *transport.Listener
 	links     link.Config
-	directory directories
+	directory *directories
 
 	mu     sync.Mutex
 	byName map[string]*worker
-	relays int // connections with the directory that are passed on
+	relays int // workers' connections for the directory
 }
 
 // worker is an attached process.
@@ -82,7 +82,7 @@ func carrying(cfg link.Config) link.Config {
 // never is a number of ticks that no link lives for.
 const never = 1 << 30
 
-// maxRelays bounds the connections with the directory that are passed on: a worker
+// maxRelays bounds the connections of workers for the directory: a worker
 // has one, and a second one for a moment when it dials again.
 const maxRelays = 2 * maxWorkers
 

@@ -12,7 +12,8 @@ import (
 	"github.com/zfab/zfab/fabric/internal/transport"
 )
 
-// maxSessions bounds the connections of one server; each costs two goroutines and some KiB while idle.
+// maxSessions bounds the connections of one server, and with them a relay's clients; each costs two goroutines and some KiB
+// while idle.
 const maxSessions = 1 << 16
 
 // Server offers a Registry to other processes, as PROTOCOL.md says.
@@ -27,6 +28,7 @@ type Server struct {
 
 	mu       sync.Mutex
 	sessions map[*session]struct{}
+	relays   map[*relayed]struct{}
 	named    map[string]*session // by the identity their clients gave
 	unnamed  uint64              // sessions without an identity, so far
 	closed   bool
@@ -55,6 +57,7 @@ func Serve(ctx context.Context, registry *Registry, listen string, logger *slog.
 		listener: listener,
 		log:      logger,
 		sessions: make(map[*session]struct{}),
+		relays:   make(map[*relayed]struct{}),
 		named:    make(map[string]*session),
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
@@ -73,6 +76,9 @@ func (s *Server) Close() error {
 	s.mu.Lock()
 	first := !s.closed
 	s.closed = true
+	for relay := range s.relays {
+		relay.conn.Close() // before its lanes, which would tell it
+	}
 	for session := range s.sessions {
 		session.conn.Close()
 	}
@@ -98,7 +104,12 @@ func (s *Server) accept() {
 			}
 			return
 		}
-		if err := s.begin(conn); err != nil {
+		if isRelay(conn) {
+			err = s.beginRelay(conn)
+		} else {
+			err = s.begin(conn)
+		}
+		if err != nil {
 			s.log.Warn("directory: connection refused", "remote", conn.RemoteAddr(), "error", err)
 			conn.Close()
 		}
@@ -126,14 +137,11 @@ func (s *Server) keepTime() {
 
 // begin starts a connection's session. One with the identity of an earlier session replaces that: its client gave
 // the older connection up, whether or not its end has shown here yet.
-func (s *Server) begin(conn *transport.Conn) error {
+func (s *Server) begin(conn clientLine) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed {
-		return ErrClosed
-	}
-	if len(s.sessions) >= maxSessions {
-		return &LimitError{What: "connections", Max: maxSessions}
+	if err := s.full(); err != nil {
+		return err
 	}
 	next := newSession(s, conn)
 	var replaced *session
@@ -149,6 +157,37 @@ func (s *Server) begin(conn *transport.Conn) error {
 	s.running.Add(1)
 	go next.run(replaced)
 	return nil
+}
+
+// full is why there may be no connection more, nil if there may. Under mu.
+func (s *Server) full() error {
+	if s.closed {
+		return ErrClosed
+	}
+	if len(s.sessions)+len(s.relays) >= maxSessions {
+		return &LimitError{What: "connections", Max: maxSessions}
+	}
+	return nil
+}
+
+// beginRelay serves a relay's connection.
+func (s *Server) beginRelay(conn *transport.Conn) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.full(); err != nil {
+		return err
+	}
+	r := &relayed{server: s, conn: conn, lanes: make(map[uint64]*lane)}
+	s.relays[r] = struct{}{}
+	s.running.Add(1)
+	go r.run()
+	return nil
+}
+
+func (s *Server) relayEnded(r *relayed) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.relays, r)
 }
 
 // ended takes a session out.

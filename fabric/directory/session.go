@@ -19,12 +19,25 @@ const (
 	writeTimeout = 10 * time.Second
 )
 
+// clientLine is what a session serves: a *transport.Conn, or the lane of one.
+type clientLine interface {
+	ReadMessage() ([][]byte, error)
+	WriteMessage(frames ...[]byte) error
+	WriteBuffers(bufs [][]byte) error
+	ControlPending() bool
+	SetControlWake(wake func())
+	SetWriteDeadline(t time.Time) error
+	PeerIdentity() string
+	RemoteAddr() string
+	Close() error
+}
+
 // session serves one connection, with two goroutines: run reads requests, deals with each and hands the reply to
 // write; write also answers the requests for a watch's next events, once there are some.
 type session struct {
 	// immutable
 	server  *Server
-	conn    *transport.Conn
+	conn    clientLine
 	id      string        // the holder's
 	done    chan struct{} // closed when all is over
 	stop    chan struct{} // closed by run: write ends
@@ -59,7 +72,7 @@ type poll struct {
 	first    bool // it began the watch, and is answered at once
 }
 
-func newSession(server *Server, conn *transport.Conn) *session {
+func newSession(server *Server, conn clientLine) *session {
 	return &session{
 		server:  server,
 		conn:    conn,
@@ -94,9 +107,14 @@ func (s *session) run(replaced *session) {
 	for _, w := range s.watches {
 		s.server.registry.release(w.feed)
 	}
+	s.server.logEnd(s.conn.RemoteAddr(), err)
+}
+
+// logEnd logs why a connection has ended, if that was the peer's fault.
+func (s *Server) logEnd(remote string, err error) {
 	var fault *transport.ProtocolError
 	if errors.As(err, &fault) || errors.Is(err, errMalformed) {
-		s.server.log.Warn("directory: connection closed", "remote", s.conn.RemoteAddr(), "error", err)
+		s.log.Warn("directory: connection closed", "remote", remote, "error", err)
 	}
 }
 

@@ -19,7 +19,8 @@
 //
 // An End lends Window bytes at the most, and holds in its queue what its partner
 // on the other link has lent, so a circuit holds no more at a node than one
-// Window in each direction, whoever stops reading.
+// Window in each direction, whoever stops reading. Packets wait in the memory into
+// which they were read; when that comes to another Window, further ones are copied.
 //
 // A link has at most MaxCalls circuits that were asked for by either side, and of
 // those that a node passes on at most MaxShare for one other link. A label can be

@@ -2,8 +2,10 @@ package circuit
 
 import "github.com/zfab/zfab/fabric/internal/wire"
 
-// Window is how many bytes an End lends: two writes of a full batch.
-const Window = 512 << 10
+// Window is how many bytes an End lends: four writes of a full batch, so that two can be on
+// their way while the credit for two comes back. With half of it each hop waits for the other
+// after every batch, and nearly all of what is passed on is found waiting for credit.
+const Window = 1 << 20
 
 // Lender has lent the memory of a Parcel, and gets it back.
 type Lender interface{ Release() }
@@ -13,6 +15,7 @@ type Parcel struct {
 	Body  []byte   // the packet, if it lies in one piece
 	Parts [][]byte // its pieces, if not
 	Size  int      // of the packet, in bytes
+	Keeps int      // memory, in bytes, that is not free before From is told, and not counted with the parcel before
 	From  Lender   // told when the memory is free; nil: it needs no word
 	Local bool     // who sends it waits until it is written, and can take it back
 }
@@ -43,6 +46,7 @@ type End struct {
 	queue    []Parcel
 	head     int    // of queue: those before it are sent
 	queued   int    // bytes of credit that the queue takes
+	kept     int    // bytes of memory that it keeps
 	sent     uint64 // bytes of credit used
 	limit    uint64 // and to be used, at most
 	received uint64 // the same from the other side
@@ -77,8 +81,17 @@ func (e *End) Ready(size int) bool {
 	return !e.Closing() && e.queued == 0 && e.sent+cost(size) <= e.limit
 }
 
-// Stalled reports whether packets wait for credit.
-func (e *End) Stalled() bool { return e.flags&active == 0 && e.queued > 0 }
+// Kept is how much memory, in bytes, the packets that wait keep from being used again:
+// at most one piece of it more.
+func (e *End) Kept() int { return e.kept }
+
+// Last is who has lent the memory of the packet that was sent last, if it waits.
+func (e *End) Last() Lender {
+	if n := len(e.queue); n > e.head {
+		return e.queue[n-1].From
+	}
+	return nil
+}
 
 // View is where an End stands.
 type View struct {
@@ -105,6 +118,7 @@ func (e *End) pop() Parcel {
 	p := e.queue[e.head]
 	e.queue[e.head] = Parcel{}
 	e.queued -= int(cost(p.Size))
+	e.kept -= p.Keeps
 	if e.head++; e.head == len(e.queue) {
 		e.queue, e.head = e.queue[:0], 0
 		if cap(e.queue) > keepParcels {
@@ -127,6 +141,7 @@ func (e *End) drop(all bool) {
 			continue
 		}
 		e.queued -= int(cost(p.Size))
+		e.kept -= p.Keeps
 		if p.From != nil {
 			p.From.Release()
 		}

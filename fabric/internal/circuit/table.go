@@ -220,6 +220,7 @@ func (t *Table) Send(e *End, p Parcel) bool {
 	}
 	e.queue = append(e.queue, p)
 	e.queued += int(cost(p.Size))
+	e.kept += p.Keeps
 	t.ready(e)
 	return true
 }

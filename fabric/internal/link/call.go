@@ -105,8 +105,9 @@ func (p *pass) accept() *Link {
 	return p.link
 }
 
-// packet passes a packet on that lies in from. It is kept where it is, unless it
-// has to wait for credit: a buffer must not be kept for a part of it alone.
+// packet passes a packet on that lies in from. It is kept where it is, as long as
+// the circuit does not keep too much that way: a packet may be a small part of its
+// buffer.
 func (p *pass) packet(body []byte, from Retainer) *Link {
 	l := p.link
 	l.mu.Lock()
@@ -115,12 +116,16 @@ func (p *pass) packet(body []byte, from Retainer) *Link {
 		return nil
 	}
 	parcel := circuit.Parcel{Body: body, Size: len(body), From: from}
-	if p.end.Stalled() && 2*len(body) < from.Cap() || len(body) <= copyMax {
+	switch {
+	case len(body) > copyMax && p.end.Last() == circuit.Lender(from):
+		from.Retain()
+	case len(body) > copyMax && p.end.Kept() < circuit.Window:
+		from.Retain()
+		parcel.Keeps = from.Cap()
+	default:
 		c := newChunk(packed, classOf(len(body)))
 		c.buf = append(c.buf, body...)
 		parcel.Body, parcel.From = c.buf, c
-	} else {
-		from.Retain()
 	}
 	l.core.circuits.Send(p.end, parcel)
 	return l

@@ -272,6 +272,58 @@ func TestCircuitThatNobodyReadsHoldsUpItselfOnly(t *testing.T) {
 	r.empty()
 }
 
+// lentBuffer is received memory of which somebody counts who holds it.
+type lentBuffer struct{ refs int }
+
+func (b *lentBuffer) Retain()  { b.refs++ }
+func (b *lentBuffer) Release() { b.refs-- }
+func (b *lentBuffer) Cap() int { return 256 << 10 }
+
+// Packets wait in the memory into which they were read, but small ones in large
+// memory do not keep more of it than a window; and it is given back.
+func TestCircuitThatWaitsKeepsBoundedMemory(t *testing.T) {
+	r := newRoad(t, true)
+	r.h1h2.mu.Lock()
+	end, err := r.h1h2.core.circuits.Call("w1", "w2", "h2", nil) // nobody accepts it
+	r.h1h2.mu.Unlock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &pass{link: r.h1h2, end: end}
+	kept := func(buffers []*lentBuffer) (n int) {
+		r.h1h2.mu.Lock()
+		defer r.h1h2.mu.Unlock()
+		for _, b := range buffers {
+			n += min(b.refs, 1)
+		}
+		return n
+	}
+	body := make([]byte, copyMax+1)
+	var buffers []*lentBuffer
+	for range 100 {
+		b := &lentBuffer{}
+		buffers = append(buffers, b)
+		for range 4 { // they lie side by side
+			p.packet(body, b)
+		}
+	}
+	if n := kept(buffers); n != circuit.Window/(256<<10) {
+		t.Errorf("%d buffers of 256 KiB are kept, with a window of %d bytes", n, circuit.Window)
+	}
+	dense := &lentBuffer{}
+	p.packet(body, dense)
+	if n := kept([]*lentBuffer{dense}); n != 0 {
+		t.Error("one more is kept")
+	}
+	r.h1h2.mu.Lock()
+	r.h1h2.core.circuits.Close(end, wire.CodeDone, "")
+	left := end.Kept()
+	r.h1h2.mu.Unlock()
+	if n := kept(buffers); n != 0 || left != 0 {
+		t.Errorf("%d buffers are held, and %d bytes counted, for a circuit that is gone", n, left)
+	}
+}
+
 func TestDeadlinesOfCircuits(t *testing.T) {
 	r := newRoad(t, false)
 	near, far := r.dial()

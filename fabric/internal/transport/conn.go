@@ -27,8 +27,9 @@ type Conn struct {
 	frames   [][]byte
 	headers  []byte
 	pong     []byte
-	now      nowWriter // nil if the connection cannot
-	writeErr error     // final: every later write returns it
+	now      nowWriter    // nil if the connection cannot
+	vectors  vectorWriter // nil: net.Buffers has to do
+	writeErr error        // final: every later write returns it
 
 	control control
 	placer  Placer // the reader's
@@ -42,7 +43,7 @@ func newConn(nc net.Conn, cfg Config, local, remote string, peerType SocketType,
 	return &Conn{
 		nc: nc, cfg: cfg, local: local, remote: remote,
 		peerType: peerType, peerIdentity: peerIdentity,
-		in: inbox{src: newSource(nc)}, now: newNowWriter(nc),
+		in: inbox{src: newSource(nc)}, now: newNowWriter(nc), vectors: newVectorWriter(nc),
 	}
 }
 

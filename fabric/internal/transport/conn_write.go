@@ -5,6 +5,11 @@ import (
 	"net"
 )
 
+// vectorWriter writes all of bufs, and waits for as long as that takes.
+type vectorWriter interface {
+	writeAll(bufs [][]byte) error
+}
+
 // errNoFrames: a ZMTP message has at least one frame.
 var errNoFrames = errors.New("a message without frames")
 
@@ -25,9 +30,11 @@ func (c *Conn) WriteBuffers(bufs [][]byte) error {
 		}
 	}
 	var err error
-	switch len(bufs) {
-	case 0:
-	case 1:
+	switch {
+	case len(bufs) == 0:
+	case c.vectors != nil:
+		err = c.vectors.writeAll(bufs)
+	case len(bufs) == 1:
 		_, err = c.nc.Write(bufs[0])
 	default:
 		c.vec = bufs // a field, as WriteTo would move a variable to the heap

@@ -58,11 +58,11 @@ func (s *socketSource) readOnce(fd uintptr) bool {
 		var err error
 		switch {
 		case s.to[0] == nil:
-			n, err = syscall.Read(int(fd), s.in.space())
+			n, err = readDirect(fd, s.in.space())
 		case len(s.to[1]) == 0:
-			n, err = syscall.Read(int(fd), s.to[0])
+			n, err = readDirect(fd, s.to[0])
 		default:
-			n, err = readBoth(int(fd), &s.to)
+			n, err = readBothDirect(fd, &s.to)
 		}
 		switch {
 		case n > 0:

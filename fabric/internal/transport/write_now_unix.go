@@ -47,7 +47,7 @@ func (s *socketSink) writeNow(p []byte) (int, error) {
 // writeOnce tries to write, and never asks to wait.
 func (s *socketSink) writeOnce(fd uintptr) bool {
 	for {
-		n, err := syscall.Write(int(fd), s.p)
+		n, err := writeDirect(fd, s.p)
 		switch {
 		case err == nil:
 			s.n = n

@@ -1,0 +1,42 @@
+// Package lanes has the few bytes by which one connection with the directory is that of several clients: a node passes
+// on what its workers and the directory say to each other, and the part of the connection that is one worker's is its
+// lane. A frame before each message says which; the frames behind it are the worker's and the directory's as they are.
+// PROTOCOL.md of package directory tells it to those who write a relay.
+package lanes
+
+import (
+	"encoding/binary"
+	"fmt"
+)
+
+// Identity begins the identity of a connection that has lanes.
+const Identity = "directory-relay-"
+
+// Kind is what a message on such a connection is.
+type Kind byte
+
+const (
+	Open    Kind = 'o' // from the relay: a client is there; one frame follows, its identity
+	Message Kind = 'm' // of a client, or to it: its frames follow
+	End     Kind = 'e' // a client has gone, or is to go; no frame follows
+)
+
+// HeaderSize is how many bytes a message's first frame has.
+const HeaderSize = 9
+
+// Append appends a message's first frame. The relay numbers its clients, and gives no number twice on a connection.
+func Append(dst []byte, kind Kind, number uint64) []byte {
+	return binary.BigEndian.AppendUint64(append(dst, byte(kind)), number)
+}
+
+// Parse takes a message apart. The rest lies in frames.
+func Parse(frames [][]byte) (kind Kind, number uint64, rest [][]byte, err error) {
+	if len(frames) == 0 || len(frames[0]) != HeaderSize {
+		return 0, 0, nil, fmt.Errorf("a message without a lane's header of %d bytes", HeaderSize)
+	}
+	kind, number, rest = Kind(frames[0][0]), binary.BigEndian.Uint64(frames[0][1:]), frames[1:]
+	if kind == Open && len(rest) == 1 || kind == Message && len(rest) > 0 || kind == End && len(rest) == 0 {
+		return kind, number, rest, nil
+	}
+	return 0, 0, nil, fmt.Errorf("a message of kind %q with %d frames on a lane", byte(kind), len(rest))
+}

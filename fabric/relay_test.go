@@ -1,0 +1,227 @@
+package fabric
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/vmihailenco/msgpack/v5"
+
+	"github.com/zfab/zfab/fabric/directory"
+	"github.com/zfab/zfab/fabric/internal/transport"
+)
+
+// turnstile is what clients of a directory dial in its place: it counts them, and can
+// cut all, or take them and let nothing through.
+type turnstile struct {
+	t  *testing.T
+	ln net.Listener
+	to string
+
+	mu     sync.Mutex
+	open   map[net.Conn]bool
+	frozen bool
+}
+
+func newTurnstile(t *testing.T, to string) *turnstile {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &turnstile{t: t, ln: ln, to: strings.TrimPrefix(to, "tcp://"), open: map[net.Conn]bool{}}
+	var running sync.WaitGroup
+	running.Go(func() {
+		for {
+			near, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			running.Go(func() { s.serve(near) })
+		}
+	})
+	t.Cleanup(func() {
+		ln.Close()
+		s.cut()
+		running.Wait()
+	})
+	return s
+}
+
+func (s *turnstile) addr() string { return "tcp://" + s.ln.Addr().String() }
+
+func (s *turnstile) serve(near net.Conn) {
+	defer near.Close()
+	far, err := net.Dial("tcp", s.to)
+	if err != nil {
+		return
+	}
+	defer far.Close()
+	s.mu.Lock()
+	s.open[near] = true
+	s.mu.Unlock()
+	defer func() {
+		s.mu.Lock()
+		delete(s.open, near)
+		s.mu.Unlock()
+	}()
+	back := make(chan struct{})
+	go func() {
+		defer close(back)
+		s.copy(near, far)
+	}()
+	s.copy(far, near)
+	<-back
+}
+
+// copy ends both with either. What comes while frozen goes nowhere.
+func (s *turnstile) copy(to, from net.Conn) {
+	defer to.Close()
+	defer from.Close()
+	b := make([]byte, 64<<10)
+	for {
+		n, err := from.Read(b)
+		s.mu.Lock()
+		frozen := s.frozen
+		s.mu.Unlock()
+		if err == nil && !frozen {
+			_, err = to.Write(b[:n])
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+func (s *turnstile) count() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.open)
+}
+
+func (s *turnstile) cut() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for conn := range s.open {
+		conn.Close()
+	}
+}
+
+func (s *turnstile) freeze() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.frozen = true
+}
+
+// However many workers a node has, the directory has two connections of it: the
+// node's own, and the one that its workers share.
+func TestWorkersShareOneConnectionWithTheDirectory(t *testing.T) {
+	ctx := testContext(t)
+	c := newCluster(t)
+	turnstile := newTurnstile(t, c.directory)
+	c.directory = turnstile.addr()
+	h1, h2 := c.host("h1"), c.host("h2")
+	var all []*Node
+	for i := range 12 {
+		all = append(all, c.worker([]string{"h1", "h2"}[i%2], fmt.Sprintf("w%02d", i)))
+	}
+	if n := turnstile.count(); n != 4 {
+		t.Errorf("%d connections of two nodes with 12 workers, want 4", n)
+	}
+	if err := allToAll(t, ctx, append(all[:6:6], h1, h2), 20); err != nil {
+		t.Fatal(err)
+	}
+
+	// They break: everybody registers again, and there are no more than before.
+	turnstile.cut()
+	for i, w := range all {
+		newConsumer(t, w, fmt.Sprintf("after-%d", i), ConsumerConfig{}) // waits until the worker is connected again
+	}
+	for i, w := range all {
+		if info, err := h1.Directory().Node(ctx, w.Name()); err != nil || info.Incarnation != w.Incarnation() {
+			t.Errorf("worker %d is registered as %v, %v", i, info, err)
+		}
+	}
+	waitFor(t, ctx, "the connections are four again", func() bool { return turnstile.count() == 4 })
+
+	// One goes: its node is out of the directory, the others' are not.
+	crash(all[0])
+	waitFor(t, ctx, "the dead worker is out of the directory", func() bool {
+		_, err := h1.Directory().Node(ctx, all[0].Name())
+		return err != nil
+	})
+	if _, err := h1.Directory().Node(ctx, all[2].Name()); err != nil {
+		t.Error(err)
+	}
+}
+
+// A worker that asks and does not read is cut off alone.
+func TestWorkerThatReadsNoRepliesIsCutOffAlone(t *testing.T) {
+	ctx := testContext(t)
+	c := newCluster(t)
+	c.host("h1")
+	w := c.worker("h1", "w")
+	deaf, err := transport.Dial(ctx, c.socket("h1"), transport.Config{
+		SocketType: transport.Dealer, Accepts: []transport.SocketType{transport.Dealer}, Logger: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer deaf.Close()
+	request, err := msgpack.Marshal(map[string]any{"op": strings.Repeat("x", 250<<10)}) // comes back in the error's text
+	if err != nil {
+		t.Fatal(err)
+	}
+	deaf.SetWriteDeadline(time.Now().Add(time.Minute))
+	asked := 0
+	for ; err == nil; asked++ {
+		err = deaf.WriteMessage(request)
+		if asked%10 == 0 {
+			newConsumer(t, w, fmt.Sprintf("c%d", asked), ConsumerConfig{})
+		}
+	}
+	if context.Cause(ctx) != nil || asked < maxLaneQueue/(256<<10) {
+		t.Errorf("cut off after %d requests: %v", asked, err)
+	}
+	newConsumer(t, w, "after", ConsumerConfig{})
+}
+
+// The directory that the workers share a connection with hangs: they move on to
+// another, as their node does.
+func TestWorkersLeaveADirectoryThatHangs(t *testing.T) {
+	ctx := testContext(t)
+	registry := directory.NewRegistry()
+	t.Cleanup(func() { registry.Close() })
+	var addrs []string
+	for range 2 {
+		server, err := directory.Serve(ctx, registry, "tcp://127.0.0.1:0", slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { server.Close() })
+		addrs = append(addrs, server.Addr())
+	}
+	c := newCluster(t)
+	hangs := newTurnstile(t, addrs[0])
+	c.directory = hangs.addr() + "," + addrs[1]
+	c.host("h1")
+	w := c.worker("h1", "w")
+	hangs.freeze()
+	for i := 0; ; i++ {
+		consumer, err := w.Consumer(ctx, fmt.Sprintf("c%d", i), ConsumerConfig{})
+		if err == nil {
+			consumer.Close()
+			break
+		}
+		if ctx.Err() != nil {
+			t.Fatal(err)
+		}
+	}
+	if info, err := registry.Node(ctx, "w"); err != nil || info.Incarnation != w.Incarnation() {
+		t.Errorf("the worker is registered as %v, %v", info, err)
+	}
+}
