@@ -38,7 +38,11 @@ func (m *member) account() Result {
 		}
 	}
 	for i, s := range m.senders {
-		r.Producers = append(r.Producers, ProducerResult{Channel: s.load.Channel, Number: s.number, Streams: s.streams(stats, epochs[i])})
+		p := ProducerResult{Channel: s.load.Channel, Number: s.number}
+		if o, ok := s.way.(*openProducer); ok {
+			p.Streams = o.streams(s, stats, epochs[i])
+		}
+		r.Producers = append(r.Producers, p)
 	}
 	for _, v := range m.receivers {
 		r.Consumers = append(r.Consumers, v.account())
@@ -55,8 +59,8 @@ func (m *member) losses() int {
 		n += int(v.lost.Load())
 	}
 	for _, s := range m.senders {
-		if s.open != nil {
-			n += s.open.losses()
+		if o, ok := s.way.(*openProducer); ok {
+			n += o.losses()
 		}
 	}
 	return n
