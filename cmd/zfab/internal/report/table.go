@@ -17,6 +17,9 @@ func (r *Report) WriteTable(w io.Writer) error {
 	fmt.Fprintf(t, "messages\t%d sent, %d received\n", r.Messages.Sent, r.Messages.Received)
 	fmt.Fprintf(t, "\t%d lost, %d duplicated, %d reordered, %d corrupted\n",
 		r.Messages.Lost, r.Messages.Duplicated, r.Messages.Reordered, r.Messages.Corrupted)
+	if m := r.Messages; m.Redelivered+m.Unanswered > 0 {
+		fmt.Fprintf(t, "\t%d redelivered, %d unanswered\n", m.Redelivered, m.Unanswered)
+	}
 	if m := r.Messages; m.InDoubt+m.Unpromised+m.Buried > 0 {
 		fmt.Fprintf(t, "\t%d in doubt, %d unpromised, %d buried\n", m.InDoubt, m.Unpromised, m.Buried)
 	}

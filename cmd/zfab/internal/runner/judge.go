@@ -87,11 +87,13 @@ type share struct {
 func judgeChannel(run *oneRun, c topology.Channel) (report.Channel, float64, share) {
 	out := report.Channel{Name: c.Name, Pattern: string(c.Pattern), Streams: c.Streams(run.topology.Nodes)}
 	seen := seenBy(run, c)
-	messages := judgeMessages(run, c, seen)
+	messages, common := judgeMessages(run, c, seen)
+	out.Messages.Add(common)
 	seconds, all := 0.0, share{latency: newLatency()}
 	for i, k := range seen {
 		m := messages[i]
 		m.Received, m.Duplicated, m.Reordered, m.Corrupted = k.Counts.Received, k.Counts.Duplicated, k.Counts.Reordered, k.Counts.Corrupted
+		m.Redelivered = k.Counts.Redelivered
 		out.Consumers = append(out.Consumers, report.Consumer{
 			Consumer: workerName(c.Name, i, c.Consumers), Received: k.Counts.Received, Stalled: k.Stalled > 0, Messages: m,
 		})
@@ -119,13 +121,14 @@ func seenBy(run *oneRun, c topology.Channel) []ConsumerResult {
 	return seen
 }
 
-// judgeMessages says of each consumer what was sent to it and did not come.
-func judgeMessages(run *oneRun, c topology.Channel, seen []ConsumerResult) []report.Messages {
+// judgeMessages says of each consumer what was sent to it and did not come, and of all
+// in common what was not sent to one of them.
+func judgeMessages(run *oneRun, c topology.Channel, seen []ConsumerResult) (messages []report.Messages, common report.Messages) {
 	if c.Pattern == topology.OpenExchange {
 		l := newLedger(c, run.results)
-		messages := l.settle(len(seen))
+		messages = l.settle(len(seen))
 		run.problems = append(run.problems, l.problems...)
-		return messages
+		return messages, common
 	}
 	sent := make([]ProducerResult, run.topology.Nodes*c.Producers)
 	for _, n := range run.results {
@@ -135,11 +138,32 @@ func judgeMessages(run *oneRun, c topology.Channel, seen []ConsumerResult) []rep
 			}
 		}
 	}
-	messages := make([]report.Messages, len(seen))
+	messages = make([]report.Messages, len(seen))
 	for i, k := range seen {
 		messages[i] = judgeConsumer(i, k, sent)
 	}
-	return messages
+	return messages, judgeShared(sent, seen)
+}
+
+// judgeShared holds what producers sent to whichever consumer takes it against what all
+// consumers saw together.
+func judgeShared(sent []ProducerResult, seen []ConsumerResult) (m report.Messages) {
+	shares := make(map[[2]int][]check.Share) // by producer and key
+	for _, k := range seen {
+		for _, s := range k.Shares {
+			id := [2]int{s.Producer, s.Key}
+			shares[id] = append(shares[id], s)
+		}
+	}
+	for i, p := range sent {
+		for key, n := range p.Flows {
+			lost, duplicated := check.Settle(n, shares[[2]int{i, key}])
+			m.Sent += n
+			m.Lost += lost
+			m.Duplicated += duplicated
+		}
+	}
+	return m
 }
 
 // judgeConsumer holds what a consumer saw against what the producers sent to

@@ -21,8 +21,9 @@ type member struct {
 	senders   []*sender
 	idle      []*patterns.ExchangeProducer // of channels without a load
 	usage     usage
-	clock     clock         // set when the run starts
-	over      chan struct{} // closed when the parent ends the load; nil where the load ends by itself
+	clock     clock          // set when the run starts
+	over      chan struct{}  // closed when the parent ends the load; nil where the load ends by itself
+	closers   []func() error // of workers that do not end with their node
 
 	mu       sync.Mutex
 	problems []string
@@ -199,5 +200,12 @@ func (m *member) received() uint64 {
 	return n
 }
 
-// close ends the node, and its part in the exchanges with it.
-func (m *member) close() { m.node.Close() }
+// close ends the workers that want it, all at once, and the node with all others.
+func (m *member) close() {
+	var all sync.WaitGroup
+	for _, c := range m.closers {
+		all.Go(func() { c() }) // what it could say does not matter any more
+	}
+	all.Wait()
+	m.node.Close()
+}

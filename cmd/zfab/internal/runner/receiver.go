@@ -14,14 +14,16 @@ import (
 // A receiver is one consumer with its checker.
 type receiver struct {
 	receive func(context.Context) (from fabric.Address, body []byte, err error)
-	node    string // its own
-	open    bool   // peers may go and come back
+	listen  func(context.Context) error // instead of receive, where the pattern wants more
+	node    string                      // its own
+	open    bool                        // peers may go and come back
 	channel string
 	number  int
 	sources map[fabric.Address]int // producers by address
 
-	mu      sync.Mutex // over checker
+	mu      sync.Mutex // over checker and sharer
 	checker *check.Checker
+	sharer  *check.Sharer // in the checker's place, where consumers share what is sent
 
 	// the receiver's goroutine's
 	clock   clock
@@ -55,6 +57,9 @@ type gate struct{ open chan struct{} }
 // run checks messages until every producer has finished, or ctx ends.
 func (r *receiver) run(ctx context.Context) error {
 	defer func() { r.ended = r.clock.now() }()
+	if r.listen != nil {
+		return r.listen(ctx)
+	}
 	last, source, abroad := fabric.Address{}, -1, false
 	for {
 		from, body, err := r.receive(ctx)
@@ -96,10 +101,48 @@ func (r *receiver) check(source int, body []byte) (planned int64) {
 	return planned
 }
 
+// share checks messages that the consumers share, until next says that it was the
+// last, or ctx ends.
+func (r *receiver) share(ctx context.Context, next func(context.Context) (fabric.Address, check.Arrival, error)) error {
+	for {
+		from, a, err := next(ctx)
+		if errors.Is(err, fabric.ErrEnd) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if from.Node != r.node {
+			r.abroad.Add(1)
+		}
+		if stamp, sound := r.shared(a); sound && stamp.Planned != 0 {
+			r.latency.record(r.clock.now() - time.Duration(stamp.Planned))
+		}
+		if g := r.gate.Load(); g != nil {
+			r.wait(ctx, g)
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// shared is check for what consumers share.
+func (r *receiver) shared(a check.Arrival) (check.Stamp, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	stamp, sound := r.sharer.Message(a)
+	r.received.Store(r.sharer.Counts().Received)
+	return stamp, sound
+}
+
 // account is what the consumer saw so far; any goroutine may ask.
 func (r *receiver) account() ConsumerResult {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.sharer != nil {
+		return ConsumerResult{Channel: r.channel, Number: r.number, Counts: r.sharer.Counts(), Shares: r.sharer.Shares()}
+	}
 	return ConsumerResult{Channel: r.channel, Number: r.number, Counts: r.checker.Counts(), Streams: r.checker.States()}
 }
 

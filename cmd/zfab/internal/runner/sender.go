@@ -57,6 +57,9 @@ func (s *sender) run(ctx context.Context) error {
 	if s.life > 0 {
 		s.pace.begin()
 	}
+	if len(s.targets) == 0 {
+		s.others = 1 // whoever is not stalled gets it
+	}
 	for _, t := range s.targets {
 		if !t.stalls {
 			s.others++
@@ -71,7 +74,7 @@ func (s *sender) run(ctx context.Context) error {
 
 // toAll sends each message to every consumer: one stamp for all of them.
 func (s *sender) toAll(ctx context.Context, send func(context.Context, []byte) error) error {
-	all := &target{consumer: check.ToAll, planted: s.plant != PlantNothing && s.number == 0}
+	all := &target{consumer: check.ToAll, planted: s.plantsFirst()}
 	err := s.each(ctx, all, func(body []byte) error { return send(ctx, body) })
 	for _, t := range s.targets {
 		t.sent = all.sent
@@ -93,6 +96,10 @@ func (s *sender) each(ctx context.Context, t *target, send func([]byte) error) e
 	}
 	return nil
 }
+
+// plantsFirst reports whether it is the producer that breaks a message, where no
+// consumer is the message's own.
+func (s *sender) plantsFirst() bool { return s.plant != PlantNothing && s.number == 0 }
 
 // amount is the load's number of messages, or more than time will allow.
 func (s *sender) amount() int {

@@ -16,6 +16,19 @@
 //  5. The results become the report (judge.go): what a producer sent to a
 //     consumer and that consumer did not see is lost.
 //
+// What is different between patterns is how a node's part in a channel is opened, how
+// its producers send (way.go), and how its consumers receive; each pattern has a file.
+//
+// # What counts
+//
+// In exchanges and pubsub every consumer checks the streams that producers have to it
+// (check.Checker). Where consumers share what is sent, each tells which numbers it has
+// (check.Sharer), and what none has is lost:
+//
+//   - pipeline: a job that came to two consumers, or twice to one, is duplicated unless
+//     it was marked as redelivered, which counts by itself. There is no order. That
+//     every job was settled once is the pusher's word, and else a problem.
+//
 // # Kills
 //
 // A node's process that is killed takes its results with it. So in a run with
@@ -88,6 +101,18 @@ const (
 // Plants are those that are known.
 var Plants = []Plant{PlantLost, PlantDuplicated, PlantReordered, PlantCorrupted}
 
+// plantable says why a break would not be seen in a run, whatever is done about it; nil
+// if it would.
+func plantable(t *topology.Topology, p Plant) error {
+	if p == PlantReordered && !slices.ContainsFunc(t.Loads, func(l topology.Load) bool {
+		c, _ := t.Channel(l.Channel)
+		return c.Pattern.Ordered()
+	}) {
+		return fmt.Errorf("%s cannot be planted: no channel with a load has an order", p)
+	}
+	return nil
+}
+
 // plantedAt is the number of the message that is broken, of the stream from the
 // first producer of the first node to the first consumer of the last one.
 const plantedAt = 1
@@ -136,7 +161,10 @@ type span struct {
 type ProducerResult struct {
 	Channel string   `json:"channel"`
 	Number  int      `json:"number"`
-	Sent    []uint64 `json:"sent,omitempty"` // by consumer number; an exchange's
+	Sent    []uint64 `json:"sent,omitempty"` // by consumer number
+	// Flows are what was sent to whichever consumer takes it, by key where messages have
+	// keys; see check.Sharer.
+	Flows []uint64 `json:"flows,omitempty"`
 	// Streams are those of an open exchange, which may have several to one consumer.
 	Streams []SentStream `json:"streams,omitempty"`
 	// OthersUntil is when it had nothing left to send but to consumers that a
@@ -162,8 +190,9 @@ type ConsumerResult struct {
 	Number  int                 `json:"number"`
 	Counts  check.Counts        `json:"counts"`
 	Streams []check.StreamState `json:"streams"`
-	Ended   float64             `json:"ended"`   // in seconds of the run
-	Stalled float64             `json:"stalled"` // for so many seconds
+	Shares  []check.Share       `json:"shares,omitempty"` // where consumers share what is sent
+	Ended   float64             `json:"ended"`            // in seconds of the run
+	Stalled float64             `json:"stalled"`          // for so many seconds
 	Latency latency             `json:"latency"`
 	// Windows says how many messages it had at the start and at the end of each
 	// fault.

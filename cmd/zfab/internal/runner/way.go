@@ -24,6 +24,7 @@ var openers = map[topology.Pattern]func(*member, context.Context, topology.Chann
 	topology.Exchange:     (*member).openExchange,
 	topology.OpenExchange: (*member).openOpen,
 	topology.PubSub:       (*member).openPubSub,
+	topology.Pipeline:     (*member).openPipeline,
 }
 
 // A straight way gives every message to the same call, and the pattern brings it to

@@ -234,6 +234,63 @@ func TestFaultsNeedLinks(t *testing.T) {
 	checkProblem(t, many, "8:22", "all is for at most 64 nodes; name a link")
 }
 
+// What goes for the patterns other than the exchange; each is the channel of a good
+// file, at line 5, with its load at line 6.
+func TestPatternProblems(t *testing.T) {
+	for name, c := range map[string]struct{ channel, load, where, message string }{
+		"spread of a pipeline":          {"pattern: pipeline, producers: 4, consumers: 4", "spread: all", "6:61", "a job of a pipeline goes to whichever consumer has room: write any, or nothing"},
+		"spread of an exchange":         {"pattern: exchange, producers: 4, consumers: 4", "spread: any", "6:61", "in an exchange a message has its consumer, is for the owner of its key, or for all: write addressed, keyed, all, or nothing"},
+		"in_flight of a pipeline":       {"pattern: pipeline, producers: 4, consumers: 4, in_flight: 65537", "rate: 1", "5:70", `in_flight is "65537": give a whole number from 1 to 65536`},
+		"in_flight of an exchange":      {"pattern: exchange, producers: 4, consumers: 4, in_flight: 7", "rate: 1", "5:70", "a channel of the pattern exchange has no in_flight; those that have are: pipeline"},
+		"name of a pipeline's channel":  {"pattern: pipeline, producers: 4, consumers: 4}\n  scores.acks: {pattern: exchange, producers: 1, consumers: 1", "rate: 1", "6:3", "channel scores.acks: a pipeline named scores uses that name beside its own; take another one"},
+		"name of a publisher's channel": {"pattern: pubsub, producers: 4, consumers: 4}\n  scores.subs: {pattern: exchange, producers: 1, consumers: 1", "rate: 1", "6:3", "channel scores.subs: a pubsub named scores uses that name"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			text := strings.NewReplacer("pattern: exchange, producers: 4, consumers: 4, high_water_mark: 1MiB", c.channel, "size: 64B", "size: 64B, "+c.load).Replace(good)
+			checkProblem(t, text, c.where, c.message)
+		})
+	}
+}
+
+// Metrics of some patterns are nothing to expect of others.
+func TestMetricsOfPatterns(t *testing.T) {
+	text := strings.Replace(good, "links <= 28", "redelivered == 0", 1)
+	checkProblem(t, text, "11:5", "redelivered is not measured in this run: it is about channels of the pattern pipeline")
+}
+
+// Every pattern is parsed with the fields that it has, and has the spread that it must.
+func TestParsePatterns(t *testing.T) {
+	for pattern, c := range map[Pattern]struct {
+		fields  string
+		want    Channel
+		spread  Spread
+		streams int
+	}{
+		Exchange: {"high_water_mark: 1KiB", Channel{HighWaterMark: 1024}, Addressed, 64},
+		PubSub:   {"high_water_mark_messages: 9", Channel{HighWaterMarkMessages: 9}, All, 16},
+		Pipeline: {"in_flight: 7, high_water_mark_messages: 9", Channel{InFlight: 7, HighWaterMarkMessages: 9}, Any, 64},
+	} {
+		text := "zfab: v1\nname: a\nnodes: {count: 4}\nchannels: {a: {pattern: " + string(pattern) + ", producers: 2, consumers: 2, " + c.fields + "}}\n" +
+			"load: {channel: a, messages: 5, size: 64B}\n"
+		if pattern.Redelivers() {
+			text += "expect: [redelivered == 0]\n"
+		}
+		if pattern.Answers() {
+			text += "expect: [unanswered == 0]\n"
+		}
+		got, err := Parse("good.yaml", []byte(text))
+		if err != nil {
+			t.Errorf("%s: %v", pattern, err)
+			continue
+		}
+		want := c.want
+		want.Name, want.Pattern, want.Producers, want.Consumers = "a", pattern, 2, 2
+		if !reflect.DeepEqual(got.Channels[0], want) || got.Loads[0].Spread != c.spread || got.Channels[0].Streams(4) != c.streams {
+			t.Errorf("%s: %+v, spread %s, %d streams", pattern, got.Channels[0], got.Loads[0].Spread, got.Channels[0].Streams(4))
+		}
+	}
+}
+
 // Publishers that were killed never finish.
 func TestKillWithPublishers(t *testing.T) {
 	published := strings.NewReplacer("pattern: exchange", "pattern: pubsub", "for: 2s, stall: scores/n3/1", "restart_after: 1s, kill: random").Replace(good)

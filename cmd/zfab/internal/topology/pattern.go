@@ -1,0 +1,130 @@
+package topology
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/goccy/go-yaml/token"
+)
+
+// A Pattern is how a channel's producers and consumers meet. Unless it says otherwise,
+// who takes part is fixed, and each consumer ends when all producers have finished.
+type Pattern string
+
+const (
+	// Exchange is all to all: every producer has a stream to every consumer.
+	Exchange Pattern = "exchange"
+	// OpenExchange is all to all where nodes may go and come back: producers send
+	// to whatever consumers there are.
+	OpenExchange Pattern = "open-exchange"
+	// PubSub is every producer publishing to all consumers, which are reliable
+	// subscribers: one copy goes to each node.
+	PubSub Pattern = "pubsub"
+	// Pipeline is every producer giving jobs to the consumers, each job to one that
+	// has room, at least once: a consumer acknowledges a job as it takes the next
+	// one. The high-water mark bounds what of a producer's jobs is not settled,
+	// and InFlight the jobs that a consumer has of each producer.
+	Pipeline Pattern = "pipeline"
+)
+
+// Patterns are those that are known.
+var Patterns = []Pattern{Exchange, OpenExchange, PubSub, Pipeline}
+
+// A traits says what fields mean in a pattern.
+type traits struct {
+	spreads     []Spread // that a load may have; the first one is that of a load which names none
+	whySpread   string   // there are no others
+	inFlight    int      // the most that the field in_flight may say; 0: there is none
+	redelivers  bool     // messages may come again, marked so
+	answers     bool     // consumers answer what producers ask
+	copyPerNode bool     // one copy goes to each node, whatever consumers it has
+	beside      []string // further channels that it uses: what their names have behind the channel's
+}
+
+var traitsOf = map[Pattern]traits{
+	Exchange: {
+		spreads: []Spread{Addressed, Keyed, All}, whySpread: "in an exchange a message has its consumer, is for the owner of its key, or for all",
+	},
+	OpenExchange: {
+		spreads: []Spread{Addressed}, whySpread: "in an open-exchange, where consumers come and go, each gets its own",
+	},
+	PubSub: {
+		spreads: []Spread{All}, whySpread: "what is published with pubsub goes to all", copyPerNode: true,
+		beside: []string{"subs"},
+	},
+	Pipeline: {
+		spreads: []Spread{Any}, whySpread: "a job of a pipeline goes to whichever consumer has room", inFlight: 65536, redelivers: true,
+		beside: []string{"acks"},
+	},
+}
+
+// Redelivers reports whether messages may come again, marked so.
+func (p Pattern) Redelivers() bool { return traitsOf[p].redelivers }
+
+// Answers reports whether consumers answer what producers ask.
+func (p Pattern) Answers() bool { return traitsOf[p].answers }
+
+// Ordered reports whether what one producer sends to one consumer has an order.
+func (p Pattern) Ordered() bool { return !slices.Contains([]Pattern{Pipeline}, p) }
+
+// those names the patterns of which is holds.
+func those(is func(Pattern) bool) string {
+	var names []string
+	for _, p := range Patterns {
+		if is(p) {
+			names = append(names, string(p))
+		}
+	}
+	return strings.Join(names, ", ")
+}
+
+// spread reads a load's spread, which has to fit the channel's pattern.
+func (b *builder) spread(s scalar, at *token.Token, c Channel) Spread {
+	t, known := traitsOf[c.Pattern]
+	switch {
+	case !s.set() && known:
+		return t.spreads[0]
+	case !s.set():
+		return Addressed
+	}
+	spread := oneOf(b, s, at, "spread", Spreads)
+	if !known || spread == "" || slices.Contains(t.spreads, spread) {
+		return spread
+	}
+	var fit []string
+	for _, f := range t.spreads {
+		fit = append(fit, string(f))
+	}
+	b.add(s.at, "spread is %s: %s: write %s, or nothing", spread, t.whySpread, strings.Join(fit, ", "))
+	return spread
+}
+
+// channelFields are a channel's fields as they were written.
+type channelFields struct {
+	pattern, producers, consumers, mark, markMessages, inFlight scalar
+}
+
+// ownFields reads the fields that only some patterns have.
+func (b *builder) ownFields(w channelFields, c *Channel) {
+	t, known := traitsOf[c.Pattern]
+	if w.inFlight.set() && known {
+		if t.inFlight == 0 {
+			b.add(w.inFlight.at, "a channel of the pattern %s has no in_flight; those that have are: %s", c.Pattern, those(func(p Pattern) bool { return traitsOf[p].inFlight > 0 }))
+		} else {
+			c.InFlight = b.count(w.inFlight, nil, "in_flight", 1, t.inFlight)
+		}
+	}
+}
+
+// checkNames finds channels whose names another one uses beside its own.
+func (b *builder) checkNames(at map[string]*token.Token) {
+	for _, c := range b.t.Channels {
+		for _, suffix := range traitsOf[c.Pattern].beside {
+			name := fmt.Sprintf("%s.%s", c.Name, suffix)
+			if _, taken := b.t.Channel(name); taken {
+				b.add(at[name], "channel %s: a %s named %s uses that name beside its own; take another one", name, c.Pattern, c.Name)
+			}
+		}
+	}
+}
