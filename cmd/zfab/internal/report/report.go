@@ -97,7 +97,7 @@ type Throughput struct {
 }
 
 // Latency runs from the planned send time (where the load is paced; else from
-// the call of Send) until the consumer has the message.
+// the call of Send) until the consumer has the message, or the producer the answer.
 type Latency struct {
 	P50   float64 `json:"p50_us"`
 	P99   float64 `json:"p99_us"`
@@ -132,6 +132,8 @@ type Channel struct {
 	Throughput Throughput `json:"throughput"`
 	Latency    Latency    `json:"latency"`
 	Consumers  []Consumer `json:"consumers"`
+	// FirstError is one of the errors that came in the place of answers.
+	FirstError string `json:"first_error,omitempty"`
 }
 
 // A Consumer is one consumer's share.

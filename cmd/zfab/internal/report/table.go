@@ -66,6 +66,9 @@ func (r *Report) writeChannels(w io.Writer) {
 	for _, c := range r.Channels {
 		fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%s\t%.0f\n", c.Name, c.Messages.Sent, c.Messages.Received, len(c.Consumers),
 			units.Count(c.Throughput.MessagesPerSecond), c.Latency.P99)
+		if c.FirstError != "" {
+			fmt.Fprintf(w, "  in the place of an answer\t%s\n", c.FirstError)
+		}
 		for _, k := range c.Consumers {
 			if k.Stalled {
 				fmt.Fprintf(w, "  %s\t\t%d\tstalled\n", k.Consumer, k.Received)

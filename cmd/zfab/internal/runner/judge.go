@@ -1,6 +1,7 @@
 package runner
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 
@@ -87,9 +88,16 @@ type share struct {
 func judgeChannel(run *oneRun, c topology.Channel) (report.Channel, float64, share) {
 	out := report.Channel{Name: c.Name, Pattern: string(c.Pattern), Streams: c.Streams(run.topology.Nodes)}
 	seen := seenBy(run, c)
-	messages, common := judgeMessages(run, c, seen)
+	sent := producersOf(run, c)
+	messages, common := judgeMessages(run, c, sent, seen)
 	out.Messages.Add(common)
 	seconds, all := 0.0, share{latency: newLatency()}
+	for _, p := range sent {
+		if p.Answers != nil {
+			all.latency.merge(p.Answers.Latency)
+			out.FirstError = cmp.Or(out.FirstError, p.Answers.First)
+		}
+	}
 	for i, k := range seen {
 		m := messages[i]
 		m.Received, m.Duplicated, m.Reordered, m.Corrupted = k.Counts.Received, k.Counts.Duplicated, k.Counts.Reordered, k.Counts.Corrupted
@@ -121,15 +129,8 @@ func seenBy(run *oneRun, c topology.Channel) []ConsumerResult {
 	return seen
 }
 
-// judgeMessages says of each consumer what was sent to it and did not come, and of all
-// in common what was not sent to one of them.
-func judgeMessages(run *oneRun, c topology.Channel, seen []ConsumerResult) (messages []report.Messages, common report.Messages) {
-	if c.Pattern == topology.OpenExchange {
-		l := newLedger(c, run.results)
-		messages = l.settle(len(seen))
-		run.problems = append(run.problems, l.problems...)
-		return messages, common
-	}
+// producersOf is what the producers of a channel sent; of several lives of one the last.
+func producersOf(run *oneRun, c topology.Channel) []ProducerResult {
 	sent := make([]ProducerResult, run.topology.Nodes*c.Producers)
 	for _, n := range run.results {
 		for _, p := range n.Producers {
@@ -137,6 +138,18 @@ func judgeMessages(run *oneRun, c topology.Channel, seen []ConsumerResult) (mess
 				sent[p.Number] = p
 			}
 		}
+	}
+	return sent
+}
+
+// judgeMessages says of each consumer what was sent to it and did not come, and of all
+// in common what was not sent to one of them.
+func judgeMessages(run *oneRun, c topology.Channel, sent []ProducerResult, seen []ConsumerResult) (messages []report.Messages, common report.Messages) {
+	if c.Pattern == topology.OpenExchange {
+		l := newLedger(c, run.results)
+		messages = l.settle(len(seen))
+		run.problems = append(run.problems, l.problems...)
+		return messages, common
 	}
 	messages = make([]report.Messages, len(seen))
 	for i, k := range seen {
@@ -146,7 +159,7 @@ func judgeMessages(run *oneRun, c topology.Channel, seen []ConsumerResult) (mess
 }
 
 // judgeShared holds what producers sent to whichever consumer takes it against what all
-// consumers saw together.
+// consumers saw together, or against the answers.
 func judgeShared(sent []ProducerResult, seen []ConsumerResult) (m report.Messages) {
 	shares := make(map[[2]int][]check.Share) // by producer and key
 	for _, k := range seen {
@@ -158,9 +171,16 @@ func judgeShared(sent []ProducerResult, seen []ConsumerResult) (m report.Message
 	for i, p := range sent {
 		for key, n := range p.Flows {
 			lost, duplicated := check.Settle(n, shares[[2]int{i, key}])
+			if p.Answers != nil {
+				lost = n - min(n, p.Answers.Came[0])
+			}
 			m.Sent += n
 			m.Lost += lost
 			m.Duplicated += duplicated
+		}
+		if p.Answers != nil {
+			m.Corrupted += p.Answers.Wrong
+			m.Unanswered += p.Answers.Failed
 		}
 	}
 	return m

@@ -21,7 +21,7 @@ type pusherWay struct {
 func (m *member) openPipeline(ctx context.Context, c topology.Channel) error {
 	var pushers []*patterns.Pusher[[]byte]
 	for i := range c.Producers {
-		p, err := patterns.OpenPusher(ctx, m.node, patterns.PusherConfig[[]byte]{Channel: c.Name, Unsettled: markOf(c)})
+		p, err := patterns.OpenPusher(ctx, m.node, patterns.PusherConfig[[]byte]{Channel: c.Name, Unsettled: markOf(c), Patience: c.Patience})
 		if err != nil {
 			return err
 		}

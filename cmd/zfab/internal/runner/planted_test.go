@@ -23,12 +23,19 @@ var small = map[string]struct {
 	"all":       {"pattern: exchange, producers: 2, consumers: 2", "messages: 64, spread: all", ordered},
 	"pubsub":    {"pattern: pubsub, producers: 2, consumers: 2", "messages: 64", ordered},
 	"pipeline":  {"pattern: pipeline, producers: 2, consumers: 2", "messages: 64", unordered},
+	"request":   {"pattern: request, producers: 2, consumers: 2", "messages: 64", answered},
 }
 
 var (
 	ordered   = []Plant{PlantLost, PlantDuplicated, PlantReordered, PlantCorrupted}
 	unordered = []Plant{PlantLost, PlantDuplicated, PlantCorrupted}
+	answered  = []Plant{PlantLost, PlantDuplicated, PlantCorrupted, PlantMisanswered}
 )
+
+// foundAs is what a planted break counts as.
+var foundAs = map[Plant]string{
+	PlantLost: "lost", PlantDuplicated: "duplicated", PlantReordered: "reordered", PlantCorrupted: "corrupted", PlantMisanswered: "corrupted",
+}
 
 func smallRun(channel, load string) string {
 	return `zfab: v1
@@ -53,13 +60,13 @@ func TestPlantedFaultsAreFound(t *testing.T) {
 			for _, plant := range c.plants {
 				r := runEmbedded(t, text, plant)
 				m := r.Messages
-				found := map[Plant]uint64{PlantLost: m.Lost, PlantDuplicated: m.Duplicated, PlantReordered: m.Reordered, PlantCorrupted: m.Corrupted}
-				if r.Outcome != report.Failed || found[plant] == 0 {
+				found := map[string]uint64{"lost": m.Lost, "duplicated": m.Duplicated, "reordered": m.Reordered, "corrupted": m.Corrupted}
+				if r.Outcome != report.Failed || found[foundAs[plant]] == 0 {
 					t.Errorf("%s planted: %s, %+v", plant, r.Outcome, m)
 				}
-				for other, n := range found {
-					if other != plant && n != 0 {
-						t.Errorf("%s planted: %d are %s", plant, n, other)
+				for as, n := range found {
+					if as != foundAs[plant] && n != 0 {
+						t.Errorf("%s planted: %d are %s", plant, n, as)
 					}
 				}
 			}
@@ -82,20 +89,29 @@ func TestPlantedFaultsCoverEveryPattern(t *testing.T) {
 		}
 	}
 	for name, c := range small {
-		if got := parse(t, smallRun(c.channel, c.load)).Channels[0].Pattern.Ordered(); got != slices.Contains(c.plants, PlantReordered) {
+		pattern := parse(t, smallRun(c.channel, c.load)).Channels[0].Pattern
+		if got := pattern.Ordered(); got != slices.Contains(c.plants, PlantReordered) {
 			t.Errorf("%s: ordered %v", name, got)
+		}
+		if got := pattern.Answers(); got != slices.Contains(c.plants, PlantMisanswered) {
+			t.Errorf("%s: answers %v", name, got)
 		}
 	}
 }
 
 // What could not be seen is not planted.
 func TestPlantsThatNobodyWouldSee(t *testing.T) {
-	c := small["pipeline"]
-	_, err := Run(context.Background(), parse(t, smallRun(c.channel, c.load)), Options{
-		Kind: Embedded, Timeout: time.Minute, Plant: PlantReordered, Logger: slog.New(slog.DiscardHandler),
-	})
-	if want := "reordered cannot be planted: no channel with a load has an order"; err == nil || err.Error() != want {
-		t.Errorf("%v, want %s", err, want)
+	for plant, want := range map[Plant]string{
+		PlantReordered:   "reordered cannot be planted: no channel with a load has an order",
+		PlantMisanswered: "misanswered cannot be planted: no channel with a load has answers",
+	} {
+		c := small["pipeline"]
+		_, err := Run(context.Background(), parse(t, smallRun(c.channel, c.load)), Options{
+			Kind: Embedded, Timeout: time.Minute, Plant: plant, Logger: slog.New(slog.DiscardHandler),
+		})
+		if err == nil || err.Error() != want {
+			t.Errorf("%v, want %s", err, want)
+		}
 	}
 }
 
@@ -105,12 +121,46 @@ func TestRedeliveredJobsAreNoDuplicates(t *testing.T) {
 	r := runEmbedded(t, `zfab: v1
 name: redelivered
 nodes: {count: 2, heartbeat_interval: 50ms, heartbeat_timeout: 300ms}
-channels: {a: {pattern: pipeline, producers: 1, consumers: 1}}
-load: {channel: a, duration: 5s, size: 64B, rate: 500}
-faults: [{at: 500ms, for: 4s, blackhole: n1-n2}]
+channels: {a: {pattern: pipeline, producers: 1, consumers: 1, patience: 200ms}}
+load: {channel: a, duration: 3s, size: 64B, rate: 500}
+faults: [{at: 500ms, for: 1500ms, blackhole: n1-n2}]
 expect: [lost == 0, duplicated == 0, corrupted == 0, errors == 0, redelivered > 0]
 `, PlantNothing)
 	if !r.Passed {
 		t.Errorf("%s: %+v, %v, %v", r.Outcome, r.Messages, r.Problems, r.Doubts)
+	}
+}
+
+// Calls to a server that is out of reach for longer than the channel's patience end with
+// an error: they are lost, as the callers know, and the others get their answers.
+func TestUnansweredCallsAreTold(t *testing.T) {
+	r := runEmbedded(t, `zfab: v1
+name: unanswered
+nodes: {count: 2, heartbeat_interval: 50ms, heartbeat_timeout: 300ms}
+channels: {a: {pattern: request, producers: 1, consumers: 1, patience: 200ms}}
+load: {channel: a, duration: 3s, size: 64B, rate: 500}
+faults: [{at: 500ms, for: 1500ms, blackhole: n1-n2}]
+expect: [unanswered > 0, duplicated == 0, corrupted == 0, errors > 0]
+`, PlantNothing)
+	if m := r.Messages; !r.Passed || m.Lost != m.Unanswered || r.Channels[0].FirstError == "" {
+		t.Errorf("%s: %+v, %q, %v, %v", r.Outcome, m, r.Channels[0].FirstError, r.Problems, r.Doubts)
+	}
+}
+
+// A server that does not answer holds up nobody's calls but those that it has.
+func TestStalledServerHoldsUpNobody(t *testing.T) {
+	r := runEmbedded(t, `zfab: v1
+name: stalled
+nodes: {count: 2}
+channels: {a: {pattern: request, producers: 1, consumers: 2}}
+load: {channel: a, duration: 900ms, size: 64B, rate: 1000}
+faults: [{at: 200ms, for: 400ms, stall: a/n1/1}]
+expect: [lost == 0, duplicated == 0, corrupted == 0, errors == 0]
+`, PlantNothing)
+	if !r.Passed || !r.Channels[0].Consumers[1].Stalled {
+		t.Fatalf("%s: %+v, %v, %v", r.Outcome, r.Messages, r.Problems, r.Doubts)
+	}
+	if s := r.Stall; s == nil || s.Others < 100 {
+		t.Errorf("the others got %+v", s)
 	}
 }

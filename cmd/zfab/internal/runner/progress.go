@@ -51,16 +51,19 @@ func (m *member) account() Result {
 	return r
 }
 
-// losses is how many errors the workers of open exchanges got because a peer is
-// gone.
+// losses is how many errors the workers got that are no problems: in open exchanges
+// because a peer is gone, and in the place of answers.
 func (m *member) losses() int {
 	n := 0
 	for _, v := range m.receivers {
 		n += int(v.lost.Load())
 	}
 	for _, s := range m.senders {
-		if o, ok := s.way.(*openProducer); ok {
-			n += o.losses()
+		switch w := s.way.(type) {
+		case *openProducer:
+			n += w.losses()
+		case *callerWay:
+			n += int(w.result().Failed)
 		}
 	}
 	return n

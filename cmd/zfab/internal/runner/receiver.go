@@ -21,14 +21,15 @@ type receiver struct {
 	number  int
 	sources map[fabric.Address]int // producers by address
 
-	mu      sync.Mutex // over checker and sharer
-	checker *check.Checker
-	sharer  *check.Sharer // in the checker's place, where consumers share what is sent
+	mu        sync.Mutex // over checker, sharer, stalled and stalledTo
+	stalled   time.Duration
+	stalledTo time.Duration // when the last of those that waited went on
+	checker   *check.Checker
+	sharer    *check.Sharer // in the checker's place, where consumers share what is sent
 
 	// the receiver's goroutine's
 	clock   clock
 	latency latency
-	stalled time.Duration
 	ended   time.Duration
 
 	// any goroutine's
@@ -153,14 +154,19 @@ func (r *receiver) source(from fabric.Address) int {
 	return -1
 }
 
-// wait is a stall: the consumer does not call Receive.
+// wait is a stall: the consumer does not call Receive. Several that wait at a time
+// count as one.
 func (r *receiver) wait(ctx context.Context, g *gate) {
 	begin := r.clock.now()
 	select {
 	case <-g.open:
 	case <-ctx.Done():
 	}
-	r.stalled += r.clock.now() - begin
+	now := r.clock.now()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.stalled += now - max(begin, r.stalledTo)
+	r.stalledTo = now
 }
 
 func (r *receiver) result(windows [][2]uint64) ConsumerResult {

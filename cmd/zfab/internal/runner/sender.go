@@ -118,7 +118,7 @@ func (s *sender) emit(t *target, planned time.Duration, send func([]byte) error)
 	}
 	switch s.plant {
 	case PlantLost:
-		return nil
+		return nil // counted as sent
 	case PlantDuplicated:
 		if err := send(s.body); err != nil && !errors.Is(err, fabric.ErrHighWater) {
 			return err

@@ -27,7 +27,11 @@
 //
 //   - pipeline: a job that came to two consumers, or twice to one, is duplicated unless
 //     it was marked as redelivered, which counts by itself. There is no order. That
-//     every job was settled once is the pusher's word, and else a problem.
+//     every job was settled once is the pusher's word, and else a problem;
+//   - request: a call without an answer is lost, and unanswered if the call said so with
+//     an error. An answer that is damaged, or another call's, is corrupted. A request
+//     that came to two servers, or twice to one, is duplicated. Latency is from the
+//     call's time to its answer.
 //
 // # Kills
 //
@@ -87,28 +91,35 @@ type Spec struct {
 }
 
 // A Plant breaks one message on purpose, so that it can be seen that a run
-// which loses, repeats, swaps or damages one does fail.
+// which loses, repeats, swaps or damages one, or answers it wrongly, does fail.
 type Plant string
 
 const (
-	PlantNothing    Plant = ""
-	PlantLost       Plant = "lost"
-	PlantDuplicated Plant = "duplicated"
-	PlantReordered  Plant = "reordered"
-	PlantCorrupted  Plant = "corrupted"
+	PlantNothing     Plant = ""
+	PlantLost        Plant = "lost"
+	PlantDuplicated  Plant = "duplicated"
+	PlantReordered   Plant = "reordered"
+	PlantCorrupted   Plant = "corrupted"
+	PlantMisanswered Plant = "misanswered"
 )
 
 // Plants are those that are known.
-var Plants = []Plant{PlantLost, PlantDuplicated, PlantReordered, PlantCorrupted}
+var Plants = []Plant{PlantLost, PlantDuplicated, PlantReordered, PlantCorrupted, PlantMisanswered}
 
 // plantable says why a break would not be seen in a run, whatever is done about it; nil
 // if it would.
 func plantable(t *topology.Topology, p Plant) error {
-	if p == PlantReordered && !slices.ContainsFunc(t.Loads, func(l topology.Load) bool {
-		c, _ := t.Channel(l.Channel)
-		return c.Pattern.Ordered()
-	}) {
+	loaded := func(is func(topology.Pattern) bool) bool {
+		return slices.ContainsFunc(t.Loads, func(l topology.Load) bool {
+			c, _ := t.Channel(l.Channel)
+			return is(c.Pattern)
+		})
+	}
+	switch {
+	case p == PlantReordered && !loaded(topology.Pattern.Ordered):
 		return fmt.Errorf("%s cannot be planted: no channel with a load has an order", p)
+	case p == PlantMisanswered && !loaded(topology.Pattern.Answers):
+		return fmt.Errorf("%s cannot be planted: no channel with a load has answers", p)
 	}
 	return nil
 }
@@ -164,7 +175,8 @@ type ProducerResult struct {
 	Sent    []uint64 `json:"sent,omitempty"` // by consumer number
 	// Flows are what was sent to whichever consumer takes it, by key where messages have
 	// keys; see check.Sharer.
-	Flows []uint64 `json:"flows,omitempty"`
+	Flows   []uint64       `json:"flows,omitempty"`
+	Answers *AnswersResult `json:"answers,omitempty"` // where messages are questions
 	// Streams are those of an open exchange, which may have several to one consumer.
 	Streams []SentStream `json:"streams,omitempty"`
 	// OthersUntil is when it had nothing left to send but to consumers that a

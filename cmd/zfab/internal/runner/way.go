@@ -25,6 +25,7 @@ var openers = map[topology.Pattern]func(*member, context.Context, topology.Chann
 	topology.OpenExchange: (*member).openOpen,
 	topology.PubSub:       (*member).openPubSub,
 	topology.Pipeline:     (*member).openPipeline,
+	topology.Request:      (*member).openRequest,
 }
 
 // A straight way gives every message to the same call, and the pattern brings it to

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/goccy/go-yaml/token"
 )
@@ -26,16 +27,22 @@ const (
 	// one. The high-water mark bounds what of a producer's jobs is not settled,
 	// and InFlight the jobs that a consumer has of each producer.
 	Pipeline Pattern = "pipeline"
+	// Request is every producer calling the consumers, which are servers, each call to
+	// the one with the least to do. A consumer answers with what it was asked. InFlight
+	// is how many calls a producer has under way, and the high-water mark bounds the
+	// requests that wait at a consumer.
+	Request Pattern = "request"
 )
 
 // Patterns are those that are known.
-var Patterns = []Pattern{Exchange, OpenExchange, PubSub, Pipeline}
+var Patterns = []Pattern{Exchange, OpenExchange, PubSub, Pipeline, Request}
 
 // A traits says what fields mean in a pattern.
 type traits struct {
 	spreads     []Spread // that a load may have; the first one is that of a load which names none
 	whySpread   string   // there are no others
 	inFlight    int      // the most that the field in_flight may say; 0: there is none
+	patience    bool     // it has the field patience
 	redelivers  bool     // messages may come again, marked so
 	answers     bool     // consumers answer what producers ask
 	copyPerNode bool     // one copy goes to each node, whatever consumers it has
@@ -54,8 +61,12 @@ var traitsOf = map[Pattern]traits{
 		beside: []string{"subs"},
 	},
 	Pipeline: {
-		spreads: []Spread{Any}, whySpread: "a job of a pipeline goes to whichever consumer has room", inFlight: 65536, redelivers: true,
+		spreads: []Spread{Any}, whySpread: "a job of a pipeline goes to whichever consumer has room", inFlight: 65536, patience: true, redelivers: true,
 		beside: []string{"acks"},
+	},
+	Request: {
+		spreads: []Spread{Any}, whySpread: "a call goes to whichever consumer has least to do", inFlight: 65536, patience: true, answers: true,
+		beside: []string{"replies", "end"},
 	},
 }
 
@@ -66,7 +77,7 @@ func (p Pattern) Redelivers() bool { return traitsOf[p].redelivers }
 func (p Pattern) Answers() bool { return traitsOf[p].answers }
 
 // Ordered reports whether what one producer sends to one consumer has an order.
-func (p Pattern) Ordered() bool { return !slices.Contains([]Pattern{Pipeline}, p) }
+func (p Pattern) Ordered() bool { return !slices.Contains([]Pattern{Pipeline, Request}, p) }
 
 // those names the patterns of which is holds.
 func those(is func(Pattern) bool) string {
@@ -102,19 +113,28 @@ func (b *builder) spread(s scalar, at *token.Token, c Channel) Spread {
 
 // channelFields are a channel's fields as they were written.
 type channelFields struct {
-	pattern, producers, consumers, mark, markMessages, inFlight scalar
+	pattern, producers, consumers, mark, markMessages, inFlight, patience scalar
 }
 
 // ownFields reads the fields that only some patterns have.
 func (b *builder) ownFields(w channelFields, c *Channel) {
-	t, known := traitsOf[c.Pattern]
-	if w.inFlight.set() && known {
-		if t.inFlight == 0 {
-			b.add(w.inFlight.at, "a channel of the pattern %s has no in_flight; those that have are: %s", c.Pattern, those(func(p Pattern) bool { return traitsOf[p].inFlight > 0 }))
-		} else {
-			c.InFlight = b.count(w.inFlight, nil, "in_flight", 1, t.inFlight)
-		}
+	if b.has(w.inFlight, "in_flight", c.Pattern, func(t traits) bool { return t.inFlight > 0 }) {
+		c.InFlight = b.count(w.inFlight, nil, "in_flight", 1, traitsOf[c.Pattern].inFlight)
 	}
+	if b.has(w.patience, "patience", c.Pattern, func(t traits) bool { return t.patience }) {
+		c.Patience = b.duration(w.patience, nil, "patience", 10*time.Millisecond)
+	}
+}
+
+// has reports whether a field is there. One that is there and that patterns with this
+// one's traits do not have is a problem.
+func (b *builder) has(s scalar, name string, p Pattern, has func(traits) bool) bool {
+	t, known := traitsOf[p]
+	if s.set() && known && !has(t) {
+		b.add(s.at, "a channel of the pattern %s has no %s; those that have are: %s", p, name, those(func(p Pattern) bool { return has(traitsOf[p]) }))
+		return false
+	}
+	return s.set() && known
 }
 
 // checkNames finds channels whose names another one uses beside its own.

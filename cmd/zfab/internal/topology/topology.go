@@ -68,6 +68,10 @@ type Channel struct {
 	// InFlight is how much a worker has at a time, where the pattern says so; 0 is the
 	// pattern's default.
 	InFlight int
+	// Patience is how long a consumer's node may be without connection until its jobs go
+	// to others, or calls to it fail; 0 is two seconds in a pipeline, and for calls a
+	// minute.
+	Patience time.Duration
 }
 
 // A Load is what the producers of one channel send.
