@@ -62,6 +62,13 @@ func (a *answers) take(question check.Stamp, from int, body []byte) {
 	}
 }
 
+// stray takes an answer from a consumer that the channel does not have.
+func (a *answers) stray() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.wrong++
+}
+
 // fail takes an error that came in the place of an answer.
 func (a *answers) fail(err error) {
 	a.mu.Lock()
@@ -70,6 +77,12 @@ func (a *answers) fail(err error) {
 	if a.first == nil {
 		a.first = err
 	}
+}
+
+func (a *answers) failures() int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return int(a.failed)
 }
 
 func (a *answers) result() *AnswersResult {

@@ -186,8 +186,8 @@ func judgeShared(sent []ProducerResult, seen []ConsumerResult) (m report.Message
 	return m
 }
 
-// judgeConsumer holds what a consumer saw against what the producers sent to
-// it. A consumer that told nothing lost all of it.
+// judgeConsumer holds what a consumer saw, or answered, against what the producers sent
+// to it. A consumer that told nothing lost all of it.
 func judgeConsumer(number int, k ConsumerResult, sent []ProducerResult) (m report.Messages) {
 	streams := make([]check.StreamState, len(sent))
 	for _, s := range k.Streams {
@@ -198,6 +198,10 @@ func judgeConsumer(number int, k ConsumerResult, sent []ProducerResult) (m repor
 			continue // no load, or no result of the producer's node
 		}
 		m.Sent += p.Sent[number]
+		if p.Answers != nil {
+			m.Lost += p.Sent[number] - min(p.Sent[number], p.Answers.Came[number])
+			continue
+		}
 		m.Lost += streams[i].Lost(p.Sent[number])
 	}
 	return m

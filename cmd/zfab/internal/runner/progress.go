@@ -63,7 +63,9 @@ func (m *member) losses() int {
 		case *openProducer:
 			n += w.losses()
 		case *callerWay:
-			n += int(w.result().Failed)
+			n += w.failures()
+		case *surveyorWay:
+			n += w.failures()
 		}
 	}
 	return n

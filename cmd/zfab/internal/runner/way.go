@@ -26,6 +26,7 @@ var openers = map[topology.Pattern]func(*member, context.Context, topology.Chann
 	topology.PubSub:       (*member).openPubSub,
 	topology.Pipeline:     (*member).openPipeline,
 	topology.Request:      (*member).openRequest,
+	topology.Survey:       (*member).openSurvey,
 }
 
 // A straight way gives every message to the same call, and the pattern brings it to

@@ -32,10 +32,14 @@ const (
 	// is how many calls a producer has under way, and the high-water mark bounds the
 	// requests that wait at a consumer.
 	Request Pattern = "request"
+	// Survey is every producer asking all consumers, each of which answers with what it
+	// was asked. InFlight is how many surveys a producer has under way, and the
+	// high-water mark bounds the questions that wait at a consumer.
+	Survey Pattern = "survey"
 )
 
 // Patterns are those that are known.
-var Patterns = []Pattern{Exchange, OpenExchange, PubSub, Pipeline, Request}
+var Patterns = []Pattern{Exchange, OpenExchange, PubSub, Pipeline, Request, Survey}
 
 // A traits says what fields mean in a pattern.
 type traits struct {
@@ -46,6 +50,7 @@ type traits struct {
 	redelivers  bool     // messages may come again, marked so
 	answers     bool     // consumers answer what producers ask
 	copyPerNode bool     // one copy goes to each node, whatever consumers it has
+	consumers   int      // the most that there may be on all nodes together; 0: MaxWorkers of each node
 	beside      []string // further channels that it uses: what their names have behind the channel's
 }
 
@@ -68,6 +73,10 @@ var traitsOf = map[Pattern]traits{
 		spreads: []Spread{Any}, whySpread: "a call goes to whichever consumer has least to do", inFlight: 65536, patience: true, answers: true,
 		beside: []string{"replies", "end"},
 	},
+	Survey: {
+		spreads: []Spread{All}, whySpread: "a question of a survey goes to all", inFlight: 64, patience: true, answers: true,
+		consumers: 16384, beside: []string{"replies", "end"},
+	},
 }
 
 // Redelivers reports whether messages may come again, marked so.
@@ -77,7 +86,7 @@ func (p Pattern) Redelivers() bool { return traitsOf[p].redelivers }
 func (p Pattern) Answers() bool { return traitsOf[p].answers }
 
 // Ordered reports whether what one producer sends to one consumer has an order.
-func (p Pattern) Ordered() bool { return !slices.Contains([]Pattern{Pipeline, Request}, p) }
+func (p Pattern) Ordered() bool { return !slices.Contains([]Pattern{Pipeline, Request, Survey}, p) }
 
 // those names the patterns of which is holds.
 func those(is func(Pattern) bool) string {
@@ -123,6 +132,9 @@ func (b *builder) ownFields(w channelFields, c *Channel) {
 	}
 	if b.has(w.patience, "patience", c.Pattern, func(t traits) bool { return t.patience }) {
 		c.Patience = b.duration(w.patience, nil, "patience", 10*time.Millisecond)
+	}
+	if most := traitsOf[c.Pattern].consumers; most > 0 && c.Consumers*b.t.Nodes > most {
+		b.add(w.consumers.at, "channel %s would have %d consumers: a %s has at most %d; take fewer, or fewer nodes", c.Name, c.Consumers*b.t.Nodes, c.Pattern, most)
 	}
 }
 
