@@ -53,18 +53,26 @@ func (m *member) openPipeline(ctx context.Context, c topology.Channel) error {
 
 // jobsOf receives from a puller. A job is acknowledged when the next one is asked for.
 func (r *receiver) jobsOf(p *patterns.Puller[[]byte]) func(context.Context) (fabric.Address, check.Arrival, error) {
-	ack := func() error { return nil }
-	return func(ctx context.Context) (fabric.Address, check.Arrival, error) {
-		if err := ack(); err != nil {
-			return fabric.Address{}, check.Arrival{}, err
-		}
+	return acknowledging(func(ctx context.Context) (fabric.Address, check.Arrival, func() error, error) {
 		job, err := p.Receive(ctx)
 		if err != nil {
-			ack = func() error { return nil }
-			return fabric.Address{}, check.Arrival{}, err
+			return fabric.Address{}, check.Arrival{}, nil, err
 		}
-		ack = job.Ack
-		return job.Source(), check.Arrival{Source: r.source(job.Source()), Again: job.Redelivered(), Body: job.Value}, nil
+		return job.Source(), check.Arrival{Source: r.source(job.Source()), Again: job.Redelivered(), Body: job.Value}, job.Ack, nil
+	})
+}
+
+// acknowledging makes what receive returned acknowledged when it is called again.
+func acknowledging(receive func(context.Context) (fabric.Address, check.Arrival, func() error, error)) func(context.Context) (fabric.Address, check.Arrival, error) {
+	var ack func() error // what came last; nil if it is acknowledged
+	return func(ctx context.Context) (from fabric.Address, a check.Arrival, err error) {
+		if ack != nil {
+			if err := ack(); err != nil {
+				return from, a, err
+			}
+		}
+		from, a, ack, err = receive(ctx)
+		return from, a, err
 	}
 }
 

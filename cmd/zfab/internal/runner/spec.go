@@ -34,7 +34,10 @@
 //     call's time to its answer;
 //   - survey: a question counts once for each respondent, of which each is to answer it.
 //     What counts as what is the same as with a request, but that the answer has to
-//     be that respondent's, and that a question is duplicated that came to one twice.
+//     be that respondent's, and that a question is duplicated that came to one twice;
+//   - events: as in a pipeline, but that the events of each key have an order at the
+//     member that has them. One that is marked as redelivered may go back, as all
+//     behind it come again, too; one that is not marked may not.
 //
 // # Kills
 //

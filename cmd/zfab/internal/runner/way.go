@@ -27,6 +27,7 @@ var openers = map[topology.Pattern]func(*member, context.Context, topology.Chann
 	topology.Pipeline:     (*member).openPipeline,
 	topology.Request:      (*member).openRequest,
 	topology.Survey:       (*member).openSurvey,
+	topology.Events:       (*member).openEvents,
 }
 
 // A straight way gives every message to the same call, and the pattern brings it to

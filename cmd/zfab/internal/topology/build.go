@@ -177,7 +177,8 @@ func (b *builder) channel(key scalar, n ast.Node) Channel {
 	b.mapping(n, "channel "+key.text,
 		b.scalarField("pattern", &w.pattern), b.scalarField("producers", &w.producers), b.scalarField("consumers", &w.consumers),
 		b.scalarField("high_water_mark", &w.mark), b.scalarField("high_water_mark_messages", &w.markMessages),
-		b.scalarField("in_flight", &w.inFlight), b.scalarField("patience", &w.patience))
+		b.scalarField("in_flight", &w.inFlight), b.scalarField("patience", &w.patience),
+		b.scalarField("keys", &w.keys))
 	if !isMapping(n) {
 		return Channel{Name: key.text}
 	}

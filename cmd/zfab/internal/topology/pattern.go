@@ -36,10 +36,16 @@ const (
 	// was asked. InFlight is how many surveys a producer has under way, and the
 	// high-water mark bounds the questions that wait at a consumer.
 	Survey Pattern = "survey"
+	// Events is every producer publishing events of its own keys, each key in turn, to
+	// the consumers, which are a group: one of them has a key's events at a time, in
+	// order, at least once, and acknowledges one as it takes the next. Keys is how many
+	// keys each producer has. The high-water mark bounds what of a producer's partition
+	// is not acknowledged, and InFlight the events of it that a consumer has.
+	Events Pattern = "events"
 )
 
 // Patterns are those that are known.
-var Patterns = []Pattern{Exchange, OpenExchange, PubSub, Pipeline, Request, Survey}
+var Patterns = []Pattern{Exchange, OpenExchange, PubSub, Pipeline, Request, Survey, Events}
 
 // A traits says what fields mean in a pattern.
 type traits struct {
@@ -47,6 +53,7 @@ type traits struct {
 	whySpread   string   // there are no others
 	inFlight    int      // the most that the field in_flight may say; 0: there is none
 	patience    bool     // it has the field patience
+	keys        int      // the most that the field keys may say; 0: there is none
 	redelivers  bool     // messages may come again, marked so
 	answers     bool     // consumers answer what producers ask
 	copyPerNode bool     // one copy goes to each node, whatever consumers it has
@@ -76,6 +83,10 @@ var traitsOf = map[Pattern]traits{
 	Survey: {
 		spreads: []Spread{All}, whySpread: "a question of a survey goes to all", inFlight: 64, patience: true, answers: true,
 		consumers: 16384, beside: []string{"replies", "end"},
+	},
+	Events: {
+		spreads: []Spread{Keyed}, whySpread: "an event goes to the consumer that has its key", inFlight: 65536, keys: 4096, redelivers: true,
+		beside: []string{"upto"},
 	},
 }
 
@@ -122,7 +133,7 @@ func (b *builder) spread(s scalar, at *token.Token, c Channel) Spread {
 
 // channelFields are a channel's fields as they were written.
 type channelFields struct {
-	pattern, producers, consumers, mark, markMessages, inFlight, patience scalar
+	pattern, producers, consumers, mark, markMessages, inFlight, patience, keys scalar
 }
 
 // ownFields reads the fields that only some patterns have.
@@ -132,6 +143,9 @@ func (b *builder) ownFields(w channelFields, c *Channel) {
 	}
 	if b.has(w.patience, "patience", c.Pattern, func(t traits) bool { return t.patience }) {
 		c.Patience = b.duration(w.patience, nil, "patience", 10*time.Millisecond)
+	}
+	if b.has(w.keys, "keys", c.Pattern, func(t traits) bool { return t.keys > 0 }) {
+		c.Keys = b.count(w.keys, nil, "keys", 1, traitsOf[c.Pattern].keys)
 	}
 	if most := traitsOf[c.Pattern].consumers; most > 0 && c.Consumers*b.t.Nodes > most {
 		b.add(w.consumers.at, "channel %s would have %d consumers: a %s has at most %d; take fewer, or fewer nodes", c.Name, c.Consumers*b.t.Nodes, c.Pattern, most)

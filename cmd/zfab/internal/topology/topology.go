@@ -72,6 +72,8 @@ type Channel struct {
 	// to others, or calls to it fail; 0 is two seconds in a pipeline, and for calls a
 	// minute.
 	Patience time.Duration
+	// Keys is how many keys each producer has, where messages go by key; 0 is 16.
+	Keys int
 }
 
 // A Load is what the producers of one channel send.

@@ -241,11 +241,14 @@ func TestPatternProblems(t *testing.T) {
 		"spread of a pipeline":          {"pattern: pipeline, producers: 4, consumers: 4", "spread: all", "6:61", "a job of a pipeline goes to whichever consumer has room: write any, or nothing"},
 		"spread of an exchange":         {"pattern: exchange, producers: 4, consumers: 4", "spread: any", "6:61", "in an exchange a message has its consumer, is for the owner of its key, or for all: write addressed, keyed, all, or nothing"},
 		"in_flight of a pipeline":       {"pattern: pipeline, producers: 4, consumers: 4, in_flight: 65537", "rate: 1", "5:70", `in_flight is "65537": give a whole number from 1 to 65536`},
-		"in_flight of an exchange":      {"pattern: exchange, producers: 4, consumers: 4, in_flight: 7", "rate: 1", "5:70", "a channel of the pattern exchange has no in_flight; those that have are: pipeline, request, survey"},
+		"in_flight of an exchange":      {"pattern: exchange, producers: 4, consumers: 4, in_flight: 7", "rate: 1", "5:70", "a channel of the pattern exchange has no in_flight; those that have are: pipeline, request, survey, events"},
 		"patience of a pubsub":          {"pattern: pubsub, producers: 4, consumers: 4, patience: 1s", "rate: 1", "5:67", "a channel of the pattern pubsub has no patience; those that have are: pipeline, request, survey"},
 		"too little patience":           {"pattern: request, producers: 4, consumers: 4, patience: 1ms", "rate: 1", "5:68", "patience is 1ms: give a duration from 10ms"},
 		"spread of calls":               {"pattern: request, producers: 4, consumers: 4", "spread: keyed", "6:61", "a call goes to whichever consumer has least to do: write any, or nothing"},
 		"name of a server's channel":    {"pattern: request, producers: 4, consumers: 4}\n  scores.end: {pattern: exchange, producers: 1, consumers: 1", "rate: 1", "6:3", "channel scores.end: a request named scores uses that name"},
+		"spread of events":              {"pattern: events, producers: 4, consumers: 4", "spread: any", "6:61", "an event goes to the consumer that has its key: write keyed, or nothing"},
+		"keys of a survey":              {"pattern: survey, producers: 4, consumers: 4, keys: 3", "rate: 1", "5:63", "a channel of the pattern survey has no keys; those that have are: events"},
+		"too many keys":                 {"pattern: events, producers: 4, consumers: 4, keys: 4097", "rate: 1", "5:63", "give a whole number from 1 to 4096"},
 		"spread of a survey":            {"pattern: survey, producers: 4, consumers: 4", "spread: any", "6:61", "a question of a survey goes to all: write all, or nothing"},
 		"in_flight of a survey":         {"pattern: survey, producers: 4, consumers: 4, in_flight: 65", "rate: 1", "5:68", "give a whole number from 1 to 64"},
 		"name of a pipeline's channel":  {"pattern: pipeline, producers: 4, consumers: 4}\n  scores.acks: {pattern: exchange, producers: 1, consumers: 1", "rate: 1", "6:3", "channel scores.acks: a pipeline named scores uses that name beside its own; take another one"},
@@ -261,7 +264,7 @@ func TestPatternProblems(t *testing.T) {
 // Metrics of some patterns are nothing to expect of others.
 func TestMetricsOfPatterns(t *testing.T) {
 	text := strings.Replace(good, "links <= 28", "redelivered == 0", 1)
-	checkProblem(t, text, "11:5", "redelivered is not measured in this run: it is about channels of the pattern pipeline")
+	checkProblem(t, text, "11:5", "redelivered is not measured in this run: it is about channels of the pattern pipeline, events")
 	text = strings.Replace(good, "links <= 28", "unanswered == 0", 1)
 	checkProblem(t, text, "11:5", "unanswered is not measured in this run: it is about channels of the pattern request, survey")
 }
@@ -277,6 +280,7 @@ func TestParsePatterns(t *testing.T) {
 		Exchange: {"high_water_mark: 1KiB", Channel{HighWaterMark: 1024}, Addressed, 64},
 		PubSub:   {"high_water_mark_messages: 9", Channel{HighWaterMarkMessages: 9}, All, 16},
 		Pipeline: {"in_flight: 7, high_water_mark_messages: 9", Channel{InFlight: 7, HighWaterMarkMessages: 9}, Any, 64},
+		Events:   {"in_flight: 7, keys: 9, high_water_mark: 1KiB", Channel{InFlight: 7, Keys: 9, HighWaterMark: 1024}, Keyed, 64},
 		Survey:   {"in_flight: 7, patience: 2s", Channel{InFlight: 7, Patience: 2 * time.Second}, All, 64},
 		Request:  {"in_flight: 7, patience: 2s", Channel{InFlight: 7, Patience: 2 * time.Second}, Any, 64},
 	} {
