@@ -3,7 +3,6 @@ package runner
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync"
 	"time"
 
@@ -178,10 +177,10 @@ func (m *member) openReplier(ctx context.Context, c topology.Channel, index int,
 	if err != nil {
 		return err
 	}
-	if server.Address().Index != index {
-		return fmt.Errorf("consumer %d of %s: %w", index, c.Name, fabric.ErrIndexTaken)
-	}
 	m.closers = append(m.closers, server.Close)
+	if err := checkIndex(c, "server", index, server.Address()); err != nil {
+		return err
+	}
 	r.listen = func(ctx context.Context) error {
 		if _, err := end.Receive(ctx); !errors.Is(err, fabric.ErrEnd) {
 			return err

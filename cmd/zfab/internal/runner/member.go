@@ -94,6 +94,15 @@ func (m *member) newSender(c topology.Channel, index int) (s *sender, loaded boo
 	return &sender{number: number(m.spec.Node, index, c.Producers), load: load, plant: m.spec.Plant}, loaded
 }
 
+// checkIndex is an error if the fabric has given a worker another index than ours, by
+// which the others know it.
+func checkIndex(c topology.Channel, what string, index int, at fabric.Address) error {
+	if at.Index == index {
+		return nil
+	}
+	return fmt.Errorf("%s %d of %s: %w", what, index, c.Name, fabric.ErrIndexTaken)
+}
+
 func (m *member) newTarget(s *sender, consumer int, c topology.Channel) *target {
 	return &target{
 		consumer: uint32(consumer),

@@ -28,8 +28,8 @@ func (m *member) openPubSub(ctx context.Context, c topology.Channel) error {
 		if err != nil {
 			return err
 		}
-		if p.Address().Index != i {
-			return fmt.Errorf("publisher %d of %s: %w", i, c.Name, fabric.ErrIndexTaken)
+		if err := checkIndex(c, "publisher", i, p.Address()); err != nil {
+			return err
 		}
 		publishers = append(publishers, p)
 		s, _ := m.newSender(c, i)

@@ -28,6 +28,7 @@ var openers = map[topology.Pattern]func(*member, context.Context, topology.Chann
 	topology.Request:      (*member).openRequest,
 	topology.Survey:       (*member).openSurvey,
 	topology.Events:       (*member).openEvents,
+	topology.Broadcast:    (*member).openBroadcast,
 }
 
 // A straight way gives every message to the same call, and the pattern brings it to

@@ -42,10 +42,14 @@ const (
 	// keys each producer has. The high-water mark bounds what of a producer's partition
 	// is not acknowledged, and InFlight the events of it that a consumer has.
 	Events Pattern = "events"
+	// Broadcast is every producer sending to all consumers: one copy goes to each node,
+	// which keeps it until the last of its consumers has it. The high-water mark bounds
+	// each stream, and what a node keeps.
+	Broadcast Pattern = "broadcast"
 )
 
 // Patterns are those that are known.
-var Patterns = []Pattern{Exchange, OpenExchange, PubSub, Pipeline, Request, Survey, Events}
+var Patterns = []Pattern{Exchange, OpenExchange, PubSub, Pipeline, Request, Survey, Events, Broadcast}
 
 // A traits says what fields mean in a pattern.
 type traits struct {
@@ -87,6 +91,9 @@ var traitsOf = map[Pattern]traits{
 	Events: {
 		spreads: []Spread{Keyed}, whySpread: "an event goes to the consumer that has its key", inFlight: 65536, keys: 4096, redelivers: true,
 		beside: []string{"upto"},
+	},
+	Broadcast: {
+		spreads: []Spread{All}, whySpread: "what is broadcast goes to all", copyPerNode: true,
 	},
 }
 

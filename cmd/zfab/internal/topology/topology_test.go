@@ -249,6 +249,7 @@ func TestPatternProblems(t *testing.T) {
 		"spread of events":              {"pattern: events, producers: 4, consumers: 4", "spread: any", "6:61", "an event goes to the consumer that has its key: write keyed, or nothing"},
 		"keys of a survey":              {"pattern: survey, producers: 4, consumers: 4, keys: 3", "rate: 1", "5:63", "a channel of the pattern survey has no keys; those that have are: events"},
 		"too many keys":                 {"pattern: events, producers: 4, consumers: 4, keys: 4097", "rate: 1", "5:63", "give a whole number from 1 to 4096"},
+		"spread of a broadcast":         {"pattern: broadcast, producers: 4, consumers: 4", "spread: addressed", "6:61", "what is broadcast goes to all: write all, or nothing"},
 		"spread of a survey":            {"pattern: survey, producers: 4, consumers: 4", "spread: any", "6:61", "a question of a survey goes to all: write all, or nothing"},
 		"in_flight of a survey":         {"pattern: survey, producers: 4, consumers: 4, in_flight: 65", "rate: 1", "5:68", "give a whole number from 1 to 64"},
 		"name of a pipeline's channel":  {"pattern: pipeline, producers: 4, consumers: 4}\n  scores.acks: {pattern: exchange, producers: 1, consumers: 1", "rate: 1", "6:3", "channel scores.acks: a pipeline named scores uses that name beside its own; take another one"},
@@ -277,12 +278,13 @@ func TestParsePatterns(t *testing.T) {
 		spread  Spread
 		streams int
 	}{
-		Exchange: {"high_water_mark: 1KiB", Channel{HighWaterMark: 1024}, Addressed, 64},
-		PubSub:   {"high_water_mark_messages: 9", Channel{HighWaterMarkMessages: 9}, All, 16},
-		Pipeline: {"in_flight: 7, high_water_mark_messages: 9", Channel{InFlight: 7, HighWaterMarkMessages: 9}, Any, 64},
-		Events:   {"in_flight: 7, keys: 9, high_water_mark: 1KiB", Channel{InFlight: 7, Keys: 9, HighWaterMark: 1024}, Keyed, 64},
-		Survey:   {"in_flight: 7, patience: 2s", Channel{InFlight: 7, Patience: 2 * time.Second}, All, 64},
-		Request:  {"in_flight: 7, patience: 2s", Channel{InFlight: 7, Patience: 2 * time.Second}, Any, 64},
+		Exchange:  {"high_water_mark: 1KiB", Channel{HighWaterMark: 1024}, Addressed, 64},
+		PubSub:    {"high_water_mark_messages: 9", Channel{HighWaterMarkMessages: 9}, All, 16},
+		Pipeline:  {"in_flight: 7, high_water_mark_messages: 9", Channel{InFlight: 7, HighWaterMarkMessages: 9}, Any, 64},
+		Events:    {"in_flight: 7, keys: 9, high_water_mark: 1KiB", Channel{InFlight: 7, Keys: 9, HighWaterMark: 1024}, Keyed, 64},
+		Broadcast: {"high_water_mark: 1KiB", Channel{HighWaterMark: 1024}, All, 16},
+		Survey:    {"in_flight: 7, patience: 2s", Channel{InFlight: 7, Patience: 2 * time.Second}, All, 64},
+		Request:   {"in_flight: 7, patience: 2s", Channel{InFlight: 7, Patience: 2 * time.Second}, Any, 64},
 	} {
 		text := "zfab: v1\nname: a\nnodes: {count: 4}\nchannels: {a: {pattern: " + string(pattern) + ", producers: 2, consumers: 2, " + c.fields + "}}\n" +
 			"load: {channel: a, messages: 5, size: 64B}\n"
