@@ -117,7 +117,7 @@ func judgeChannel(run *oneRun, c topology.Channel) (report.Channel, float64, sha
 
 // seenBy is what the consumers of a channel saw, all lives of each together.
 func seenBy(run *oneRun, c topology.Channel) []ConsumerResult {
-	seen := make([]ConsumerResult, run.topology.Nodes*c.Consumers)
+	seen := make([]ConsumerResult, c.AllConsumers(run.topology.Nodes))
 	for _, n := range run.results {
 		for _, k := range n.Consumers {
 			if k.Channel == c.Name {

@@ -113,7 +113,7 @@ func (m *member) newTarget(s *sender, consumer int, c topology.Channel) *target 
 
 // setAllTargets gives a sender whose messages go to all consumers a target for each.
 func (m *member) setAllTargets(s *sender, c topology.Channel) {
-	for n := range m.spec.Nodes * c.Consumers {
+	for n := range c.AllConsumers(m.spec.Nodes) {
 		s.targets = append(s.targets, m.newTarget(s, n, c))
 	}
 }

@@ -21,7 +21,7 @@
 //
 // # What counts
 //
-// In exchanges, pubsub and broadcasts every consumer checks the streams that producers have to it
+// In exchanges, pubsub, broadcasts and gatherings every consumer checks the streams that producers have to it
 // (check.Checker). Where consumers share what is sent, each tells which numbers it has
 // (check.Sharer), and what none has is lost:
 //

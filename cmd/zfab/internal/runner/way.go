@@ -29,10 +29,11 @@ var openers = map[topology.Pattern]func(*member, context.Context, topology.Chann
 	topology.Survey:       (*member).openSurvey,
 	topology.Events:       (*member).openEvents,
 	topology.Broadcast:    (*member).openBroadcast,
+	topology.Gather:       (*member).openGather,
 }
 
 // A straight way gives every message to the same call, and the pattern brings it to
-// all consumers.
+// all consumers that there are.
 type straight struct {
 	accept func(ctx context.Context, body []byte) error
 	drain  func(ctx context.Context) error

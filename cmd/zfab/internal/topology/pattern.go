@@ -46,10 +46,14 @@ const (
 	// which keeps it until the last of its consumers has it. The high-water mark bounds
 	// each stream, and what a node keeps.
 	Broadcast Pattern = "broadcast"
+	// Gather is every producer sending to one consumer: there is one in all, at the first
+	// node. The high-water mark bounds each stream, which several producers of a node
+	// may share; by default it is 64 KiB and 1,024 messages.
+	Gather Pattern = "gather"
 )
 
 // Patterns are those that are known.
-var Patterns = []Pattern{Exchange, OpenExchange, PubSub, Pipeline, Request, Survey, Events, Broadcast}
+var Patterns = []Pattern{Exchange, OpenExchange, PubSub, Pipeline, Request, Survey, Events, Broadcast, Gather}
 
 // A traits says what fields mean in a pattern.
 type traits struct {
@@ -60,6 +64,7 @@ type traits struct {
 	keys        int      // the most that the field keys may say; 0: there is none
 	redelivers  bool     // messages may come again, marked so
 	answers     bool     // consumers answer what producers ask
+	single      bool     // there is one consumer in all, at the first node
 	copyPerNode bool     // one copy goes to each node, whatever consumers it has
 	consumers   int      // the most that there may be on all nodes together; 0: MaxWorkers of each node
 	beside      []string // further channels that it uses: what their names have behind the channel's
@@ -94,6 +99,9 @@ var traitsOf = map[Pattern]traits{
 	},
 	Broadcast: {
 		spreads: []Spread{All}, whySpread: "what is broadcast goes to all", copyPerNode: true,
+	},
+	Gather: {
+		spreads: []Spread{All}, whySpread: "what is gathered goes to the one consumer, which is all", consumers: 1, single: true,
 	},
 }
 
@@ -154,8 +162,13 @@ func (b *builder) ownFields(w channelFields, c *Channel) {
 	if b.has(w.keys, "keys", c.Pattern, func(t traits) bool { return t.keys > 0 }) {
 		c.Keys = b.count(w.keys, nil, "keys", 1, traitsOf[c.Pattern].keys)
 	}
-	if most := traitsOf[c.Pattern].consumers; most > 0 && c.Consumers*b.t.Nodes > most {
-		b.add(w.consumers.at, "channel %s would have %d consumers: a %s has at most %d; take fewer, or fewer nodes", c.Name, c.Consumers*b.t.Nodes, c.Pattern, most)
+	all, most := c.AllConsumers(b.t.Nodes), traitsOf[c.Pattern].consumers
+	switch {
+	case most == 0 || all <= most:
+	case traitsOf[c.Pattern].single:
+		b.add(w.consumers.at, "a %s has one consumer in all, at %s: write 1", c.Pattern, NodeName(1))
+	default:
+		b.add(w.consumers.at, "channel %s would have %d consumers: a %s has at most %d; take fewer, or fewer nodes", c.Name, all, c.Pattern, most)
 	}
 }
 

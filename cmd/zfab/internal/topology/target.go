@@ -126,6 +126,10 @@ func (b *builder) consumer(s scalar) (Consumer, bool) {
 	if node == 0 {
 		return Consumer{}, false
 	}
+	if channel.ConsumersAt(node) == 0 {
+		b.add(s.at, "%s has no consumer on %s: the one that there is is on %s", parts[0], parts[1], NodeName(1))
+		return Consumer{}, false
+	}
 	index, err := strconv.Atoi(parts[2])
 	if err != nil || strconv.Itoa(index) != parts[2] || index < 0 || index >= channel.Consumers {
 		b.add(s.at, "no consumer %q of %s on %s: they are counted from 0 to %d", parts[2], parts[0], parts[1], channel.Consumers-1)

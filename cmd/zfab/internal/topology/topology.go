@@ -62,7 +62,7 @@ type Channel struct {
 	Name                  string
 	Pattern               Pattern
 	Producers             int        // per node
-	Consumers             int        // per node
+	Consumers             int        // per node; see ConsumersAt
 	HighWaterMark         units.Size // of one stream, or what the pattern says; 0 is the default of fabric, or of the pattern
 	HighWaterMarkMessages int64      // of the same
 	// InFlight is how much a worker has at a time, where the pattern says so; 0 is the
@@ -252,8 +252,24 @@ func (c Channel) Streams(nodes int) int {
 	return c.pairs(nodes)
 }
 
+// ConsumersAt is how many consumers the number'th node has, counted from 1.
+func (c Channel) ConsumersAt(node int) int {
+	if traitsOf[c.Pattern].single && node > 1 {
+		return 0
+	}
+	return c.Consumers
+}
+
+// AllConsumers is how many there are on so many nodes.
+func (c Channel) AllConsumers(nodes int) int {
+	if traitsOf[c.Pattern].single {
+		return c.Consumers
+	}
+	return nodes * c.Consumers
+}
+
 // pairs is how many pairs of a producer and a consumer there are.
-func (c Channel) pairs(nodes int) int { return nodes * c.Producers * nodes * c.Consumers }
+func (c Channel) pairs(nodes int) int { return nodes * c.Producers * c.AllConsumers(nodes) }
 
 // ProcessPairs is the number of connections that one per pair of producer
 // process and consumer process would take: over all channels, all producers

@@ -123,7 +123,7 @@ func TestProblems(t *testing.T) {
 		"count no number":           {"count: 8", "count: many", "3:16", `count is "many": give a whole number from 1 to 1000`},
 		"count too small":           {"count: 8", "count: 0", "3:16", `count is "0": give a whole number from 1`},
 		"count too large":           {"count: 8", "count: 1001", "3:16", "from 1 to 1000"},
-		"unknown pattern":           {"pattern: exchange", "pattern: gather", "5:21", `unknown pattern "gather"; known are: exchange`},
+		"unknown pattern":           {"pattern: exchange", "pattern: scatter", "5:21", `unknown pattern "scatter"; known are: exchange`},
 		"no pattern":                {"pattern: exchange, ", "", "5:11", "no field pattern; known are: exchange"},
 		"no consumers":              {", consumers: 4", "", "5:11", "no field consumers: give a whole number from 1 to 1024"},
 		"too many streams":          {"count: 8", "count: 1000", "5:11", "more than 4194304; take fewer"},
@@ -250,13 +250,15 @@ func TestPatternProblems(t *testing.T) {
 		"keys of a survey":              {"pattern: survey, producers: 4, consumers: 4, keys: 3", "rate: 1", "5:63", "a channel of the pattern survey has no keys; those that have are: events"},
 		"too many keys":                 {"pattern: events, producers: 4, consumers: 4, keys: 4097", "rate: 1", "5:63", "give a whole number from 1 to 4096"},
 		"spread of a broadcast":         {"pattern: broadcast, producers: 4, consumers: 4", "spread: addressed", "6:61", "what is broadcast goes to all: write all, or nothing"},
+		"spread of a gathering":         {"pattern: gather, producers: 4, consumers: 1", "spread: keyed", "6:61", "what is gathered goes to the one consumer, which is all: write all, or nothing"},
+		"consumers of a gathering":      {"pattern: gather, producers: 4, consumers: 4", "rate: 1", "5:54", "a gather has one consumer in all, at n1: write 1"},
 		"spread of a survey":            {"pattern: survey, producers: 4, consumers: 4", "spread: any", "6:61", "a question of a survey goes to all: write all, or nothing"},
 		"in_flight of a survey":         {"pattern: survey, producers: 4, consumers: 4, in_flight: 65", "rate: 1", "5:68", "give a whole number from 1 to 64"},
 		"name of a pipeline's channel":  {"pattern: pipeline, producers: 4, consumers: 4}\n  scores.acks: {pattern: exchange, producers: 1, consumers: 1", "rate: 1", "6:3", "channel scores.acks: a pipeline named scores uses that name beside its own; take another one"},
 		"name of a publisher's channel": {"pattern: pubsub, producers: 4, consumers: 4}\n  scores.subs: {pattern: exchange, producers: 1, consumers: 1", "rate: 1", "6:3", "channel scores.subs: a pubsub named scores uses that name"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			text := strings.NewReplacer("pattern: exchange, producers: 4, consumers: 4, high_water_mark: 1MiB", c.channel, "size: 64B", "size: 64B, "+c.load).Replace(good)
+			text := strings.NewReplacer("pattern: exchange, producers: 4, consumers: 4, high_water_mark: 1MiB", c.channel, "size: 64B", "size: 64B, "+c.load, "scores/n3/1", "scores/n1/0").Replace(good)
 			checkProblem(t, text, c.where, c.message)
 		})
 	}
@@ -282,12 +284,16 @@ func TestParsePatterns(t *testing.T) {
 		PubSub:    {"high_water_mark_messages: 9", Channel{HighWaterMarkMessages: 9}, All, 16},
 		Pipeline:  {"in_flight: 7, high_water_mark_messages: 9", Channel{InFlight: 7, HighWaterMarkMessages: 9}, Any, 64},
 		Events:    {"in_flight: 7, keys: 9, high_water_mark: 1KiB", Channel{InFlight: 7, Keys: 9, HighWaterMark: 1024}, Keyed, 64},
+		Gather:    {"high_water_mark: 1KiB", Channel{HighWaterMark: 1024}, All, 8},
 		Broadcast: {"high_water_mark: 1KiB", Channel{HighWaterMark: 1024}, All, 16},
 		Survey:    {"in_flight: 7, patience: 2s", Channel{InFlight: 7, Patience: 2 * time.Second}, All, 64},
 		Request:   {"in_flight: 7, patience: 2s", Channel{InFlight: 7, Patience: 2 * time.Second}, Any, 64},
 	} {
 		text := "zfab: v1\nname: a\nnodes: {count: 4}\nchannels: {a: {pattern: " + string(pattern) + ", producers: 2, consumers: 2, " + c.fields + "}}\n" +
 			"load: {channel: a, messages: 5, size: 64B}\n"
+		if pattern == Gather {
+			text = strings.Replace(text, "consumers: 2", "consumers: 1", 1)
+		}
 		if pattern.Redelivers() {
 			text += "expect: [redelivered == 0]\n"
 		}
@@ -301,6 +307,9 @@ func TestParsePatterns(t *testing.T) {
 		}
 		want := c.want
 		want.Name, want.Pattern, want.Producers, want.Consumers = "a", pattern, 2, 2
+		if pattern == Gather {
+			want.Consumers = 1
+		}
 		if !reflect.DeepEqual(got.Channels[0], want) || got.Loads[0].Spread != c.spread || got.Channels[0].Streams(4) != c.streams {
 			t.Errorf("%s: %+v, spread %s, %d streams", pattern, got.Channels[0], got.Loads[0].Spread, got.Channels[0].Streams(4))
 		}
@@ -311,6 +320,15 @@ func TestParsePatterns(t *testing.T) {
 func TestKillWithPublishers(t *testing.T) {
 	published := strings.NewReplacer("pattern: exchange", "pattern: pubsub", "for: 2s, stall: scores/n3/1", "restart_after: 1s, kill: random").Replace(good)
 	checkProblem(t, published, "8:42", "give it the pattern open-exchange")
+}
+
+// The one consumer of a gathering is at the first node.
+func TestStallOfAGatherer(t *testing.T) {
+	gather := strings.NewReplacer("pattern: exchange, producers: 4, consumers: 4", "pattern: gather, producers: 4, consumers: 1").Replace(good)
+	checkProblem(t, gather, "8:33", "scores has no consumer on n3: the one that there is is on n1")
+	if got, err := Parse("good.yaml", []byte(strings.Replace(gather, "scores/n3/1", "scores/n1/0", 1))); err != nil || got.ProcessPairs() != 32 {
+		t.Errorf("%v, %+v", err, got)
+	}
 }
 
 // A surveyor asks so many at most.
