@@ -88,6 +88,10 @@ func (c *Checker) Message(source int, body []byte) (planned int64) {
 	return stamp.Planned
 }
 
+// Misplaced counts as reordered, for a reason that only the caller can see, a message
+// that it gives to Message, too.
+func (c *Checker) Misplaced() { c.counts.Reordered++ }
+
 // damaged counts a message that cannot be read with the latest stream of its
 // producer.
 func (c *Checker) damaged(source int) {

@@ -169,10 +169,10 @@ func (m *member) openReplier(ctx context.Context, c topology.Channel, index int,
 			if sound && int(stamp.Producer)/c.Producers+1 != m.spec.Node {
 				r.abroad.Add(1)
 			}
-			if g := r.gate.Load(); g != nil {
-				r.wait(ctx, g)
+			if err := r.pause(ctx); err != nil {
+				return nil, err
 			}
-			return m.answerTo(question, stamp, sound, r.number), ctx.Err()
+			return m.answerTo(question, stamp, sound, r.number), nil
 		})
 	if err != nil {
 		return err

@@ -26,6 +26,7 @@ var small = map[string]struct {
 	"events":    {"pattern: events, producers: 2, consumers: 2, keys: 4", "messages: 64", ordered},
 	"broadcast": {"pattern: broadcast, producers: 2, consumers: 2", "messages: 64", ordered},
 	"gather":    {"pattern: gather, producers: 2, consumers: 1", "messages: 64", ordered},
+	"rounds":    {"pattern: rounds, producers: 2, consumers: 2, round: 10", "messages: 64", ordered},
 	"survey":    {"pattern: survey, producers: 2, consumers: 2", "messages: 64", answered},
 	"request":   {"pattern: request, producers: 2, consumers: 2", "messages: 64", answered},
 }

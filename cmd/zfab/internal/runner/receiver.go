@@ -119,13 +119,31 @@ func (r *receiver) share(ctx context.Context, next func(context.Context) (fabric
 		if stamp, sound := r.shared(a); sound && stamp.Planned != 0 {
 			r.latency.record(r.clock.now() - time.Duration(stamp.Planned))
 		}
-		if g := r.gate.Load(); g != nil {
-			r.wait(ctx, g)
-			if err := ctx.Err(); err != nil {
-				return err
-			}
+		if err := r.pause(ctx); err != nil {
+			return err
 		}
 	}
+}
+
+// take checks one message, for those that do not run the loop of run.
+func (r *receiver) take(ctx context.Context, from fabric.Address, body []byte) error {
+	if from.Node != r.node {
+		r.abroad.Add(1)
+	}
+	if planned := r.check(r.source(from), body); planned != 0 {
+		r.latency.record(r.clock.now() - time.Duration(planned))
+	}
+	return r.pause(ctx)
+}
+
+// pause waits for as long as a stall lasts; ctx's error if that ends meanwhile.
+func (r *receiver) pause(ctx context.Context) error {
+	g := r.gate.Load()
+	if g == nil {
+		return nil
+	}
+	r.wait(ctx, g)
+	return ctx.Err()
 }
 
 // shared is check for what consumers share.

@@ -30,6 +30,7 @@ var openers = map[topology.Pattern]func(*member, context.Context, topology.Chann
 	topology.Events:       (*member).openEvents,
 	topology.Broadcast:    (*member).openBroadcast,
 	topology.Gather:       (*member).openGather,
+	topology.Rounds:       (*member).openRounds,
 }
 
 // A straight way gives every message to the same call, and the pattern brings it to

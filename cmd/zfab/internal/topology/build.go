@@ -178,7 +178,7 @@ func (b *builder) channel(key scalar, n ast.Node) Channel {
 		b.scalarField("pattern", &w.pattern), b.scalarField("producers", &w.producers), b.scalarField("consumers", &w.consumers),
 		b.scalarField("high_water_mark", &w.mark), b.scalarField("high_water_mark_messages", &w.markMessages),
 		b.scalarField("in_flight", &w.inFlight), b.scalarField("patience", &w.patience),
-		b.scalarField("keys", &w.keys))
+		b.scalarField("keys", &w.keys), b.scalarField("round", &w.round), b.scalarField("open_rounds", &w.openRounds))
 	if !isMapping(n) {
 		return Channel{Name: key.text}
 	}

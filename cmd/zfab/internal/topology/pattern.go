@@ -50,10 +50,14 @@ const (
 	// node. The high-water mark bounds each stream, which several producers of a node
 	// may share; by default it is 64 KiB and 1,024 messages.
 	Gather Pattern = "gather"
+	// Rounds is all to all in rounds: each producer sends to each consumer in turn, Round
+	// messages in a round, and OpenRounds of them may be open. The high-water mark bounds
+	// each stream of each open round.
+	Rounds Pattern = "rounds"
 )
 
 // Patterns are those that are known.
-var Patterns = []Pattern{Exchange, OpenExchange, PubSub, Pipeline, Request, Survey, Events, Broadcast, Gather}
+var Patterns = []Pattern{Exchange, OpenExchange, PubSub, Pipeline, Request, Survey, Events, Broadcast, Gather, Rounds}
 
 // A traits says what fields mean in a pattern.
 type traits struct {
@@ -61,6 +65,7 @@ type traits struct {
 	whySpread   string   // there are no others
 	inFlight    int      // the most that the field in_flight may say; 0: there is none
 	patience    bool     // it has the field patience
+	rounds      bool     // it has the fields round and open_rounds
 	keys        int      // the most that the field keys may say; 0: there is none
 	redelivers  bool     // messages may come again, marked so
 	answers     bool     // consumers answer what producers ask
@@ -103,6 +108,21 @@ var traitsOf = map[Pattern]traits{
 	Gather: {
 		spreads: []Spread{All}, whySpread: "what is gathered goes to the one consumer, which is all", consumers: 1, single: true,
 	},
+	Rounds: {
+		spreads: []Spread{Addressed}, whySpread: "in rounds each consumer gets its own in turn", rounds: true,
+		beside: roundsBeside(),
+	},
+}
+
+// maxOpenRounds is that of package patterns.
+const maxOpenRounds = 16
+
+func roundsBeside() []string {
+	all := []string{"ended"}
+	for i := range maxOpenRounds {
+		all = append(all, fmt.Sprintf("round%d", i))
+	}
+	return all
 }
 
 // Redelivers reports whether messages may come again, marked so.
@@ -148,7 +168,7 @@ func (b *builder) spread(s scalar, at *token.Token, c Channel) Spread {
 
 // channelFields are a channel's fields as they were written.
 type channelFields struct {
-	pattern, producers, consumers, mark, markMessages, inFlight, patience, keys scalar
+	pattern, producers, consumers, mark, markMessages, inFlight, patience, keys, round, openRounds scalar
 }
 
 // ownFields reads the fields that only some patterns have.
@@ -161,6 +181,13 @@ func (b *builder) ownFields(w channelFields, c *Channel) {
 	}
 	if b.has(w.keys, "keys", c.Pattern, func(t traits) bool { return t.keys > 0 }) {
 		c.Keys = b.count(w.keys, nil, "keys", 1, traitsOf[c.Pattern].keys)
+	}
+	rounds := func(t traits) bool { return t.rounds }
+	if b.has(w.round, "round", c.Pattern, rounds) {
+		c.Round = b.count(w.round, nil, "round", 1, 1<<30)
+	}
+	if b.has(w.openRounds, "open_rounds", c.Pattern, rounds) {
+		c.OpenRounds = b.count(w.openRounds, nil, "open_rounds", 1, maxOpenRounds)
 	}
 	all, most := c.AllConsumers(b.t.Nodes), traitsOf[c.Pattern].consumers
 	switch {

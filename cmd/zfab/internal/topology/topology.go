@@ -74,6 +74,9 @@ type Channel struct {
 	Patience time.Duration
 	// Keys is how many keys each producer has, where messages go by key; 0 is 16.
 	Keys int
+	// Round is how many messages of each producer are a round, and OpenRounds how many
+	// rounds may be open; 0 is 100 and 2.
+	Round, OpenRounds int
 }
 
 // A Load is what the producers of one channel send.

@@ -252,6 +252,12 @@ func TestPatternProblems(t *testing.T) {
 		"spread of a broadcast":         {"pattern: broadcast, producers: 4, consumers: 4", "spread: addressed", "6:61", "what is broadcast goes to all: write all, or nothing"},
 		"spread of a gathering":         {"pattern: gather, producers: 4, consumers: 1", "spread: keyed", "6:61", "what is gathered goes to the one consumer, which is all: write all, or nothing"},
 		"consumers of a gathering":      {"pattern: gather, producers: 4, consumers: 4", "rate: 1", "5:54", "a gather has one consumer in all, at n1: write 1"},
+		"spread of rounds":              {"pattern: rounds, producers: 4, consumers: 4", "spread: keyed", "6:61", "in rounds each consumer gets its own in turn: write addressed, or nothing"},
+		"round of an exchange":          {"pattern: exchange, producers: 4, consumers: 4, round: 9", "rate: 1", "5:66", "a channel of the pattern exchange has no round; those that have are: rounds"},
+		"open rounds of a survey":       {"pattern: survey, producers: 4, consumers: 4, open_rounds: 9", "rate: 1", "5:70", "a channel of the pattern survey has no open_rounds; those that have are: rounds"},
+		"a round of nothing":            {"pattern: rounds, producers: 4, consumers: 4, round: 0", "rate: 1", "5:64", `round is "0": give a whole number from 1`},
+		"too many open rounds":          {"pattern: rounds, producers: 4, consumers: 4, open_rounds: 17", "rate: 1", "5:70", "give a whole number from 1 to 16"},
+		"name of a round's channel":     {"pattern: rounds, producers: 4, consumers: 4}\n  scores.round1: {pattern: exchange, producers: 1, consumers: 1", "rate: 1", "6:3", "channel scores.round1: a rounds named scores uses that name"},
 		"spread of a survey":            {"pattern: survey, producers: 4, consumers: 4", "spread: any", "6:61", "a question of a survey goes to all: write all, or nothing"},
 		"in_flight of a survey":         {"pattern: survey, producers: 4, consumers: 4, in_flight: 65", "rate: 1", "5:68", "give a whole number from 1 to 64"},
 		"name of a pipeline's channel":  {"pattern: pipeline, producers: 4, consumers: 4}\n  scores.acks: {pattern: exchange, producers: 1, consumers: 1", "rate: 1", "6:3", "channel scores.acks: a pipeline named scores uses that name beside its own; take another one"},
@@ -274,6 +280,7 @@ func TestMetricsOfPatterns(t *testing.T) {
 
 // Every pattern is parsed with the fields that it has, and has the spread that it must.
 func TestParsePatterns(t *testing.T) {
+	seen := map[Pattern]bool{OpenExchange: true} // which has one producer; see kill.txt
 	for pattern, c := range map[Pattern]struct {
 		fields  string
 		want    Channel
@@ -285,6 +292,7 @@ func TestParsePatterns(t *testing.T) {
 		Pipeline:  {"in_flight: 7, high_water_mark_messages: 9", Channel{InFlight: 7, HighWaterMarkMessages: 9}, Any, 64},
 		Events:    {"in_flight: 7, keys: 9, high_water_mark: 1KiB", Channel{InFlight: 7, Keys: 9, HighWaterMark: 1024}, Keyed, 64},
 		Gather:    {"high_water_mark: 1KiB", Channel{HighWaterMark: 1024}, All, 8},
+		Rounds:    {"round: 7, open_rounds: 3", Channel{Round: 7, OpenRounds: 3}, Addressed, 64},
 		Broadcast: {"high_water_mark: 1KiB", Channel{HighWaterMark: 1024}, All, 16},
 		Survey:    {"in_flight: 7, patience: 2s", Channel{InFlight: 7, Patience: 2 * time.Second}, All, 64},
 		Request:   {"in_flight: 7, patience: 2s", Channel{InFlight: 7, Patience: 2 * time.Second}, Any, 64},
@@ -305,6 +313,7 @@ func TestParsePatterns(t *testing.T) {
 			t.Errorf("%s: %v", pattern, err)
 			continue
 		}
+		seen[pattern] = true
 		want := c.want
 		want.Name, want.Pattern, want.Producers, want.Consumers = "a", pattern, 2, 2
 		if pattern == Gather {
@@ -312,6 +321,11 @@ func TestParsePatterns(t *testing.T) {
 		}
 		if !reflect.DeepEqual(got.Channels[0], want) || got.Loads[0].Spread != c.spread || got.Channels[0].Streams(4) != c.streams {
 			t.Errorf("%s: %+v, spread %s, %d streams", pattern, got.Channels[0], got.Loads[0].Spread, got.Channels[0].Streams(4))
+		}
+	}
+	for _, p := range Patterns {
+		if !seen[p] {
+			t.Errorf("%s is not parsed", p)
 		}
 	}
 }
@@ -484,8 +498,9 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// The files that the project ships are good.
+// The files that the project ships are good, and every pattern is in one, with faults.
 func TestShippedTopologies(t *testing.T) {
+	broken := make(map[Pattern]bool)
 	files, err := filepath.Glob("../../../../testdata/topologies/*.yaml")
 	if err != nil || len(files) < 4 {
 		t.Fatalf("%d files, %v", len(files), err)
@@ -501,6 +516,14 @@ func TestShippedTopologies(t *testing.T) {
 		}
 		if len(got.Expect) == 0 {
 			t.Errorf("%s expects nothing", file)
+		}
+		for _, c := range got.Channels {
+			broken[c.Pattern] = broken[c.Pattern] || got.Has(func(k FaultKind) bool { return k == Cut || k == Kill })
+		}
+	}
+	for _, p := range Patterns {
+		if !broken[p] {
+			t.Errorf("no file has the pattern %s, with cuts or kills", p)
 		}
 	}
 	if _, err := ReadFile("no-such.yaml"); !errors.Is(err, os.ErrNotExist) {
