@@ -283,14 +283,8 @@ func (p *eventPublisher) take(from fabric.Address, record []byte) bool {
 
 // follow follows which members take events, until the publisher is closed.
 func (p *eventPublisher) follow() {
-	changed := p.producer.Changed()
 	for {
-		select {
-		case <-p.ctx.Done():
-			return
-		case <-changed:
-		}
-		changed = p.producer.Changed()
+		changed := p.producer.Changed()
 		p.mu.Lock()
 		p.members.reachAll()
 		for _, m := range p.members.present() {
@@ -300,6 +294,11 @@ func (p *eventPublisher) follow() {
 		}
 		p.rebalance()
 		p.mu.Unlock()
+		select {
+		case <-p.ctx.Done():
+			return
+		case <-changed:
+		}
 	}
 }
 

@@ -222,17 +222,14 @@ func (l *lane) keep() {
 	defer tick.Stop()
 	due := time.NewTimer(0)
 	defer due.Stop()
-	changed := l.producer.Changed()
+	changed := l.reachAll()
 	for {
 		l.round(time.Now(), due)
 		select {
 		case <-p.ctx.Done():
 			return
 		case <-changed:
-			changed = l.producer.Changed()
-			p.mu.Lock()
-			l.workers.reachAll()
-			p.mu.Unlock()
+			changed = l.reachAll()
 		case <-tick.C:
 			p.mu.Lock()
 			l.workers.watch(time.Now())
@@ -241,6 +238,16 @@ func (l *lane) keep() {
 		case <-due.C:
 		}
 	}
+}
+
+// reachAll finds the workers' consumers, and returns what is closed when that is to be
+// done again.
+func (l *lane) reachAll() (changed <-chan struct{}) {
+	changed = l.producer.Changed()
+	l.pusher.mu.Lock()
+	defer l.pusher.mu.Unlock()
+	l.workers.reachAll()
+	return changed
 }
 
 // round gives the jobs that are due to workers with room, and sets the time of

@@ -363,16 +363,13 @@ func (r *requester) enter() bool {
 func (r *requester) keep() {
 	tick := time.NewTicker(r.servers.interval())
 	defer tick.Stop()
-	changed := r.producer.Changed()
+	changed := r.reachAll()
 	for {
 		select {
 		case <-r.ctx.Done():
 			return
 		case <-changed:
-			changed = r.producer.Changed()
-			r.mu.Lock()
-			r.servers.reachAll()
-			r.mu.Unlock()
+			changed = r.reachAll()
 		case <-tick.C:
 			r.mu.Lock()
 			r.servers.watch(time.Now())
@@ -382,6 +379,16 @@ func (r *requester) keep() {
 			r.mu.Unlock()
 		}
 	}
+}
+
+// reachAll finds the servers' consumers, and returns what is closed when that is to be
+// done again.
+func (r *requester) reachAll() (changed <-chan struct{}) {
+	changed = r.producer.Changed()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.servers.reachAll()
+	return changed
 }
 
 // settle sends a server the cancellations that it is owed. Under mu.

@@ -118,7 +118,9 @@ func (r *roster[T]) reach(m *member[T]) {
 	}
 }
 
-// reachAll is to be called when the producer's consumers have changed.
+// reachAll is to be called when the producer's consumers have changed, and once at
+// first: a member may have said hello, and its consumer may have become known, before
+// anybody looked.
 func (r *roster[T]) reachAll() {
 	for _, m := range r.members {
 		r.reach(m)

@@ -178,7 +178,7 @@ func expectedMessages(t *topology.Topology) int64 {
 		channel, _ := t.Channel(l.Channel)
 		n := int64(l.Messages) * int64(t.Nodes*channel.Producers)
 		if l.Spread == topology.All {
-			n *= int64(t.Nodes * channel.Consumers)
+			n *= int64(channel.AllConsumers(t.Nodes))
 		}
 		total += n
 	}

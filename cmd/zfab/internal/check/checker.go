@@ -37,6 +37,8 @@ type Counts struct {
 	Duplicated uint64 `json:"duplicated"`
 	Reordered  uint64 `json:"reordered"`
 	Corrupted  uint64 `json:"corrupted"`
+	// Redelivered are those that came marked as delivered before.
+	Redelivered uint64 `json:"redelivered,omitempty"`
 }
 
 // Add sums counts.
@@ -46,6 +48,7 @@ func (c *Counts) Add(o Counts) {
 	c.Duplicated += o.Duplicated
 	c.Reordered += o.Reordered
 	c.Corrupted += o.Corrupted
+	c.Redelivered += o.Redelivered
 }
 
 // NewChecker returns a checker for the consumer of that number, in a channel
@@ -84,6 +87,10 @@ func (c *Checker) Message(source int, body []byte) (planned int64) {
 	}
 	return stamp.Planned
 }
+
+// Misplaced counts as reordered, for a reason that only the caller can see, a message
+// that it gives to Message, too.
+func (c *Checker) Misplaced() { c.counts.Reordered++ }
 
 // damaged counts a message that cannot be read with the latest stream of its
 // producer.

@@ -43,7 +43,7 @@ const (
 )
 
 // Messages counts deliveries: a message sent to all of a channel's consumers
-// counts once for each.
+// counts once for each. What the words mean for a pattern, package runner says.
 type Messages struct {
 	Sent       uint64 `json:"sent"`     // accepted by Send
 	Received   uint64 `json:"received"` // handed to a consumer, the damaged and the repeated included
@@ -51,6 +51,12 @@ type Messages struct {
 	Duplicated uint64 `json:"duplicated"`
 	Reordered  uint64 `json:"reordered"` // came after a later one of its stream
 	Corrupted  uint64 `json:"corrupted"` // checksum wrong, or not sent to where it came
+
+	// Redelivered came again and were marked so, where the pattern promises messages
+	// at least once: they are no duplicates. Unanswered are questions that ended with an
+	// error in the place of the answer; they are among the lost ones.
+	Redelivered uint64 `json:"redelivered"`
+	Unanswered  uint64 `json:"unanswered"`
 
 	// Where nodes are killed (see package runner), what is neither delivered nor
 	// lost. InDoubt are those that a typed error named so; some of them came.
@@ -67,6 +73,8 @@ func (m *Messages) Add(o Messages) {
 	m.Duplicated += o.Duplicated
 	m.Reordered += o.Reordered
 	m.Corrupted += o.Corrupted
+	m.Redelivered += o.Redelivered
+	m.Unanswered += o.Unanswered
 	m.InDoubt += o.InDoubt
 	m.Unpromised += o.Unpromised
 	m.Buried += o.Buried
@@ -89,7 +97,7 @@ type Throughput struct {
 }
 
 // Latency runs from the planned send time (where the load is paced; else from
-// the call of Send) until the consumer has the message.
+// the call of Send) until the consumer has the message, or the producer the answer.
 type Latency struct {
 	P50   float64 `json:"p50_us"`
 	P99   float64 `json:"p99_us"`
@@ -124,6 +132,8 @@ type Channel struct {
 	Throughput Throughput `json:"throughput"`
 	Latency    Latency    `json:"latency"`
 	Consumers  []Consumer `json:"consumers"`
+	// FirstError is one of the errors that came in the place of answers.
+	FirstError string `json:"first_error,omitempty"`
 }
 
 // A Consumer is one consumer's share.

@@ -17,6 +17,9 @@ func (r *Report) WriteTable(w io.Writer) error {
 	fmt.Fprintf(t, "messages\t%d sent, %d received\n", r.Messages.Sent, r.Messages.Received)
 	fmt.Fprintf(t, "\t%d lost, %d duplicated, %d reordered, %d corrupted\n",
 		r.Messages.Lost, r.Messages.Duplicated, r.Messages.Reordered, r.Messages.Corrupted)
+	if m := r.Messages; m.Redelivered+m.Unanswered > 0 {
+		fmt.Fprintf(t, "\t%d redelivered, %d unanswered\n", m.Redelivered, m.Unanswered)
+	}
 	if m := r.Messages; m.InDoubt+m.Unpromised+m.Buried > 0 {
 		fmt.Fprintf(t, "\t%d in doubt, %d unpromised, %d buried\n", m.InDoubt, m.Unpromised, m.Buried)
 	}
@@ -63,6 +66,9 @@ func (r *Report) writeChannels(w io.Writer) {
 	for _, c := range r.Channels {
 		fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%s\t%.0f\n", c.Name, c.Messages.Sent, c.Messages.Received, len(c.Consumers),
 			units.Count(c.Throughput.MessagesPerSecond), c.Latency.P99)
+		if c.FirstError != "" {
+			fmt.Fprintf(w, "  in the place of an answer\t%s\n", c.FirstError)
+		}
 		for _, k := range c.Consumers {
 			if k.Stalled {
 				fmt.Fprintf(w, "  %s\t\t%d\tstalled\n", k.Consumer, k.Received)

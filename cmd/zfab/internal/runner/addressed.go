@@ -14,7 +14,8 @@ import (
 // is for the others.
 type rotation struct {
 	*sender
-	ready     []*target // in no fixed order once one left
+	open      *openProducer // of an open exchange; nil where the targets are fixed
+	ready     []*target     // in no fixed order once one left
 	turn      int
 	waiting   int // deliveries under way
 	most      int // and how many there may be
@@ -34,9 +35,9 @@ type delivery struct {
 // deliveryBytes bounds what one sender's deliveries hold together.
 const deliveryBytes = 16 * units.MiB
 
-func (s *sender) addressed(ctx context.Context) error {
+func (s *sender) addressed(ctx context.Context, open *openProducer) error {
 	s.divide()
-	r := &rotation{sender: s, most: min(len(s.targets), max(2, int(deliveryBytes/s.load.Size)))}
+	r := &rotation{sender: s, open: open, most: min(len(s.targets), max(2, int(deliveryBytes/s.load.Size)))}
 	r.delivered = make(chan delivery, max(r.most, len(s.targets)))
 	for i := range s.targets { // each producer begins at another target
 		if t := s.targets[(s.number+i)%len(s.targets)]; t.to != nil {

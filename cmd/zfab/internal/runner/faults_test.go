@@ -68,7 +68,7 @@ func TestFaultsThatHitNothing(t *testing.T) {
 
 // A cut does not hide a loss.
 func TestPlantedFaultsFailUnderCuts(t *testing.T) {
-	for _, plant := range Plants {
+	for _, plant := range ordered {
 		if r := runEmbedded(t, breaking("{at: 50ms, every: 100ms, cut: all}"), plant); r.Outcome != report.Failed {
 			t.Errorf("%s planted: %s, %+v", plant, r.Outcome, r.Messages)
 		}

@@ -1,6 +1,7 @@
 package runner
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 
@@ -87,11 +88,20 @@ type share struct {
 func judgeChannel(run *oneRun, c topology.Channel) (report.Channel, float64, share) {
 	out := report.Channel{Name: c.Name, Pattern: string(c.Pattern), Streams: c.Streams(run.topology.Nodes)}
 	seen := seenBy(run, c)
-	messages := judgeMessages(run, c, seen)
+	sent := producersOf(run, c)
+	messages, common := judgeMessages(run, c, sent, seen)
+	out.Messages.Add(common)
 	seconds, all := 0.0, share{latency: newLatency()}
+	for _, p := range sent {
+		if p.Answers != nil {
+			all.latency.merge(p.Answers.Latency)
+			out.FirstError = cmp.Or(out.FirstError, p.Answers.First)
+		}
+	}
 	for i, k := range seen {
 		m := messages[i]
 		m.Received, m.Duplicated, m.Reordered, m.Corrupted = k.Counts.Received, k.Counts.Duplicated, k.Counts.Reordered, k.Counts.Corrupted
+		m.Redelivered = k.Counts.Redelivered
 		out.Consumers = append(out.Consumers, report.Consumer{
 			Consumer: workerName(c.Name, i, c.Consumers), Received: k.Counts.Received, Stalled: k.Stalled > 0, Messages: m,
 		})
@@ -107,7 +117,7 @@ func judgeChannel(run *oneRun, c topology.Channel) (report.Channel, float64, sha
 
 // seenBy is what the consumers of a channel saw, all lives of each together.
 func seenBy(run *oneRun, c topology.Channel) []ConsumerResult {
-	seen := make([]ConsumerResult, run.topology.Nodes*c.Consumers)
+	seen := make([]ConsumerResult, c.AllConsumers(run.topology.Nodes))
 	for _, n := range run.results {
 		for _, k := range n.Consumers {
 			if k.Channel == c.Name {
@@ -119,14 +129,8 @@ func seenBy(run *oneRun, c topology.Channel) []ConsumerResult {
 	return seen
 }
 
-// judgeMessages says of each consumer what was sent to it and did not come.
-func judgeMessages(run *oneRun, c topology.Channel, seen []ConsumerResult) []report.Messages {
-	if c.Pattern == topology.OpenExchange {
-		l := newLedger(c, run.results)
-		messages := l.settle(len(seen))
-		run.problems = append(run.problems, l.problems...)
-		return messages
-	}
+// producersOf is what the producers of a channel sent; of several lives of one the last.
+func producersOf(run *oneRun, c topology.Channel) []ProducerResult {
 	sent := make([]ProducerResult, run.topology.Nodes*c.Producers)
 	for _, n := range run.results {
 		for _, p := range n.Producers {
@@ -135,15 +139,55 @@ func judgeMessages(run *oneRun, c topology.Channel, seen []ConsumerResult) []rep
 			}
 		}
 	}
-	messages := make([]report.Messages, len(seen))
+	return sent
+}
+
+// judgeMessages says of each consumer what was sent to it and did not come, and of all
+// in common what was not sent to one of them.
+func judgeMessages(run *oneRun, c topology.Channel, sent []ProducerResult, seen []ConsumerResult) (messages []report.Messages, common report.Messages) {
+	if c.Pattern == topology.OpenExchange {
+		l := newLedger(c, run.results)
+		messages = l.settle(len(seen))
+		run.problems = append(run.problems, l.problems...)
+		return messages, common
+	}
+	messages = make([]report.Messages, len(seen))
 	for i, k := range seen {
 		messages[i] = judgeConsumer(i, k, sent)
 	}
-	return messages
+	return messages, judgeShared(sent, seen)
 }
 
-// judgeConsumer holds what a consumer saw against what the producers sent to
-// it. A consumer that told nothing lost all of it.
+// judgeShared holds what producers sent to whichever consumer takes it against what all
+// consumers saw together, or against the answers.
+func judgeShared(sent []ProducerResult, seen []ConsumerResult) (m report.Messages) {
+	shares := make(map[[2]int][]check.Share) // by producer and key
+	for _, k := range seen {
+		for _, s := range k.Shares {
+			id := [2]int{s.Producer, s.Key}
+			shares[id] = append(shares[id], s)
+		}
+	}
+	for i, p := range sent {
+		for key, n := range p.Flows {
+			lost, duplicated := check.Settle(n, shares[[2]int{i, key}])
+			if p.Answers != nil {
+				lost = n - min(n, p.Answers.Came[0])
+			}
+			m.Sent += n
+			m.Lost += lost
+			m.Duplicated += duplicated
+		}
+		if p.Answers != nil {
+			m.Corrupted += p.Answers.Wrong
+			m.Unanswered += p.Answers.Failed
+		}
+	}
+	return m
+}
+
+// judgeConsumer holds what a consumer saw, or answered, against what the producers sent
+// to it. A consumer that told nothing lost all of it.
 func judgeConsumer(number int, k ConsumerResult, sent []ProducerResult) (m report.Messages) {
 	streams := make([]check.StreamState, len(sent))
 	for _, s := range k.Streams {
@@ -154,6 +198,10 @@ func judgeConsumer(number int, k ConsumerResult, sent []ProducerResult) (m repor
 			continue // no load, or no result of the producer's node
 		}
 		m.Sent += p.Sent[number]
+		if p.Answers != nil {
+			m.Lost += p.Sent[number] - min(p.Sent[number], p.Answers.Came[number])
+			continue
+		}
 		m.Lost += streams[i].Lost(p.Sent[number])
 	}
 	return m

@@ -2,13 +2,11 @@ package runner
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
 	"sync"
 
-	"github.com/zfab/zfab/cmd/zfab/internal/check"
 	"github.com/zfab/zfab/cmd/zfab/internal/topology"
 	"github.com/zfab/zfab/fabric"
 	"github.com/zfab/zfab/fabric/directory"
@@ -23,8 +21,9 @@ type member struct {
 	senders   []*sender
 	idle      []*patterns.ExchangeProducer // of channels without a load
 	usage     usage
-	clock     clock         // set when the run starts
-	over      chan struct{} // closed when the parent ends the load; nil where the load ends by itself
+	clock     clock          // set when the run starts
+	over      chan struct{}  // closed when the parent ends the load; nil where the load ends by itself
+	closers   []func() error // of workers that do not end with their node
 
 	mu       sync.Mutex
 	problems []string
@@ -43,7 +42,7 @@ func openMember(ctx context.Context, spec Spec, at where, dir directory.Service,
 		m.over = make(chan struct{})
 	}
 	for _, c := range spec.Channels {
-		if err := m.openChannel(ctx, c); err != nil {
+		if err := openers[c.Pattern](m, ctx, c); err != nil {
 			m.close()
 			return nil, fmt.Errorf("node %s: %w", name, err)
 		}
@@ -67,41 +66,6 @@ func openNode(ctx context.Context, name string, spec Spec, at where, dir directo
 	})
 }
 
-func (m *member) openChannel(ctx context.Context, c topology.Channel) error {
-	if c.Pattern == topology.OpenExchange {
-		return m.openOpen(ctx, c)
-	}
-	if c.Pattern == topology.PubSub {
-		return m.openPubSub(ctx, c)
-	}
-	exchange, err := patterns.OpenExchange(ctx, m.node, patterns.ExchangeConfig{
-		Channel: c.Name, Nodes: m.spec.Nodes, Producers: c.Producers, Consumers: c.Consumers,
-		HighWaterMark: fabric.HighWaterMark{Bytes: int64(c.HighWaterMark), Messages: c.HighWaterMarkMessages},
-	})
-	if err != nil {
-		return err
-	}
-	sources := numbers(m.spec.Nodes, c.Producers)
-	for i, consumer := range exchange.Consumers() {
-		n := number(m.spec.Node, i, c.Consumers)
-		m.receivers = append(m.receivers, &receiver{
-			receive: messagesOf(consumer), node: m.node.Name(), channel: c.Name, number: n, sources: sources,
-			checker: check.NewChecker(uint32(n), len(sources)), latency: newLatency(),
-		})
-	}
-	load, loaded := (&topology.Topology{Loads: m.spec.Loads}).Load(c.Name)
-	for i, p := range exchange.Producers() {
-		if !loaded {
-			m.idle = append(m.idle, p)
-			continue
-		}
-		s := &sender{exchange: exchange, producer: p, number: number(m.spec.Node, i, c.Producers), load: load, plant: m.spec.Plant}
-		m.setTargets(s, c)
-		m.senders = append(m.senders, s)
-	}
-	return nil
-}
-
 // numbers are those of a channel's producers, or consumers, by address.
 func numbers(nodes, perNode int) map[fabric.Address]int {
 	all := make(map[fabric.Address]int, nodes*perNode)
@@ -113,17 +77,44 @@ func numbers(nodes, perNode int) map[fabric.Address]int {
 	return all
 }
 
-// setTargets puts the exchange's targets into the order of our numbers.
-func (m *member) setTargets(s *sender, c topology.Channel) {
-	consumers := numbers(m.spec.Nodes, c.Consumers)
-	s.targets = make([]*target, len(consumers))
-	for i, at := range s.exchange.Addresses() {
-		n := consumers[at]
-		t := &target{to: s.producer.Targets()[i], consumer: uint32(n)}
-		t.stalls = m.stalls(topology.Consumer{Channel: c.Name, Node: n/c.Consumers + 1, Index: n % c.Consumers})
-		t.planted = m.plants(s, n, c)
-		s.targets[n] = t
-		s.owners = append(s.owners, t)
+// newReceiver is the node's consumer of that index, without what its pattern adds.
+// sources are the channel's producers.
+func (m *member) newReceiver(c topology.Channel, index int, sources map[fabric.Address]int) *receiver {
+	return &receiver{
+		node: m.node.Name(), channel: c.Name, number: number(m.spec.Node, index, c.Consumers),
+		sources: sources, latency: newLatency(),
+	}
+}
+
+// newSender is the node's producer of that index, without what its pattern adds; false
+// if the channel has no load.
+func (m *member) newSender(c topology.Channel, index int) (s *sender, loaded bool) {
+	load, loaded := (&topology.Topology{Loads: m.spec.Loads}).Load(c.Name)
+	load.Channel = c.Name
+	return &sender{number: number(m.spec.Node, index, c.Producers), load: load, plant: m.spec.Plant}, loaded
+}
+
+// checkIndex is an error if the fabric has given a worker another index than ours, by
+// which the others know it.
+func checkIndex(c topology.Channel, what string, index int, at fabric.Address) error {
+	if at.Index == index {
+		return nil
+	}
+	return fmt.Errorf("%s %d of %s: %w", what, index, c.Name, fabric.ErrIndexTaken)
+}
+
+func (m *member) newTarget(s *sender, consumer int, c topology.Channel) *target {
+	return &target{
+		consumer: uint32(consumer),
+		stalls:   m.stalls(topology.Consumer{Channel: c.Name, Node: consumer/c.Consumers + 1, Index: consumer % c.Consumers}),
+		planted:  m.plants(s, consumer, c),
+	}
+}
+
+// setAllTargets gives a sender whose messages go to all consumers a target for each.
+func (m *member) setAllTargets(s *sender, c topology.Channel) {
+	for n := range c.AllConsumers(m.spec.Nodes) {
+		s.targets = append(s.targets, m.newTarget(s, n, c))
 	}
 }
 
@@ -160,30 +151,12 @@ func (m *member) run(ctx context.Context) Result {
 		workers.Go(func() { m.note(m.name("producer", s.load.Channel, s.number), s.work(ctx)) })
 	}
 	for _, p := range m.idle {
-		workers.Go(func() { m.note("a producer without a load", finish(ctx, p, nil)) })
+		workers.Go(func() { m.note("a producer without a load", p.Drain(ctx)) })
 	}
 	workers.Wait()
 	stop()
 	attendants.Wait()
 	return m.result(line)
-}
-
-// work sends the load and sees it delivered.
-func (s *sender) work(ctx context.Context) error {
-	err := s.run(ctx)
-	switch {
-	case s.open != nil:
-		return errors.Join(err, s.finish(ctx))
-	case s.publisher != nil:
-		return errors.Join(err, s.publisher.Drain(ctx))
-	}
-	return finish(ctx, s.producer, err)
-}
-
-// finish tells the consumers that the producer is done and waits until they
-// hold all it sent.
-func finish(ctx context.Context, p *patterns.ExchangeProducer, err error) error {
-	return errors.Join(err, p.Drain(ctx))
 }
 
 func (m *member) name(role, channel string, n int) string {
@@ -236,5 +209,12 @@ func (m *member) received() uint64 {
 	return n
 }
 
-// close ends the node, and its part in the exchanges with it.
-func (m *member) close() { m.node.Close() }
+// close ends the workers that want it, all at once, and the node with all others.
+func (m *member) close() {
+	var all sync.WaitGroup
+	for _, c := range m.closers {
+		all.Go(func() { c() }) // what it could say does not matter any more
+	}
+	all.Wait()
+	m.node.Close()
+}

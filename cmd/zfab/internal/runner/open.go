@@ -36,22 +36,20 @@ func (o *openProducer) losses() (n int) {
 // openOpen makes the node's workers in an open exchange. The first lives wait for
 // each other; later ones take what they find.
 func (m *member) openOpen(ctx context.Context, c topology.Channel) error {
-	mark := fabric.HighWaterMark{Bytes: int64(c.HighWaterMark), Messages: c.HighWaterMarkMessages}
-	producer, err := m.node.Producer(ctx, c.Name, fabric.ProducerConfig{HighWaterMark: mark})
+	producer, err := m.node.Producer(ctx, c.Name, fabric.ProducerConfig{HighWaterMark: markOf(c)})
 	if err != nil {
 		return err
 	}
 	sources := numbers(m.spec.Nodes, c.Producers)
 	for i := range c.Consumers {
-		consumer, err := m.node.Consumer(ctx, c.Name, fabric.ConsumerConfig{Index: i, HighWaterMark: mark, Producers: len(sources)})
+		r := m.newReceiver(c, i, sources)
+		consumer, err := m.node.Consumer(ctx, c.Name, fabric.ConsumerConfig{Index: i, HighWaterMark: markOf(c), Producers: len(sources)})
 		if err != nil {
 			return err
 		}
-		n := number(m.spec.Node, i, c.Consumers)
-		m.receivers = append(m.receivers, &receiver{
-			receive: messagesOf(consumer), node: m.node.Name(), open: true, channel: c.Name, number: n, sources: sources,
-			checker: check.NewChecker(uint32(n), len(sources)), latency: newLatency(),
-		})
+		r.receive, r.open = messagesOf(consumer), true
+		r.checker = check.NewChecker(uint32(r.number), len(sources))
+		m.receivers = append(m.receivers, r)
 	}
 	if m.spec.Life == 0 {
 		if err := producer.WaitConsumers(ctx, m.spec.Nodes*c.Consumers); err != nil {
@@ -63,27 +61,26 @@ func (m *member) openOpen(ctx context.Context, c topology.Channel) error {
 }
 
 func (m *member) addOpenSender(producer *fabric.Producer, c topology.Channel) {
-	s := &sender{
-		open: &openProducer{producer: producer}, number: number(m.spec.Node, 0, c.Producers),
-		life: m.spec.Life, plant: m.spec.Plant, over: m.over, forever: m.spec.kills(), load: topology.Load{Channel: c.Name},
-	}
-	if load, loaded := (&topology.Topology{Loads: m.spec.Loads}).Load(c.Name); loaded {
-		s.load = load
-		if s.forever {
-			s.load.Duration = 0 // the parent says when
-		}
+	s, _ := m.newSender(c, 0)
+	s.way = &openProducer{producer: producer}
+	s.life, s.over, s.forever = m.spec.Life, m.over, m.spec.kills()
+	if s.forever {
+		s.load.Duration = 0 // the parent says when
 	}
 	consumers := numbers(m.spec.Nodes, c.Consumers)
 	s.targets = make([]*target, len(consumers))
 	for at, n := range consumers {
-		t := &target{address: at, consumer: uint32(n)}
+		t := m.newTarget(s, n, c)
+		t.address = at
 		t.to, _ = producer.To(at) // later, if it is not there
-		t.stalls = m.stalls(topology.Consumer{Channel: c.Name, Node: n/c.Consumers + 1, Index: n % c.Consumers})
-		t.planted = m.plants(s, n, c)
 		s.targets[n] = t
 	}
 	m.senders = append(m.senders, s)
 }
+
+func (o *openProducer) send(ctx context.Context, s *sender) error { return s.addressed(ctx, o) }
+
+func (o *openProducer) tell(_ *sender, r *ProducerResult) { r.Streams = o.ended }
 
 // settle waits until all is stored that was sent to a target, or the stream to it
 // has failed, and notes which. over says that it takes no more in either case.
@@ -134,7 +131,7 @@ func (o *openProducer) find(ctx context.Context, t *target, life int, over <-cha
 
 // finish tells all consumers that the producer is done, and waits until they
 // hold all it sent to them.
-func (s *sender) finish(ctx context.Context) error {
+func (o *openProducer) finish(ctx context.Context, s *sender) error {
 	var errs []error
 	var targets []*fabric.Target
 	for _, t := range s.targets {
@@ -144,12 +141,12 @@ func (s *sender) finish(ctx context.Context) error {
 			errs = append(errs, fmt.Errorf("consumer %s is not there in the end", t.address))
 		}
 	}
-	if err := s.open.producer.Finish(targets); err != nil && !gone(err) {
+	if err := o.producer.Finish(targets); err != nil && !gone(err) {
 		errs = append(errs, err) // of one that is gone settle tells more
 	}
 	for _, t := range s.targets {
 		if t.to != nil {
-			errs = append(errs, s.open.settle(ctx, t, s.life, false))
+			errs = append(errs, o.settle(ctx, t, s.life, false))
 		}
 	}
 	return errors.Join(errs...)
@@ -157,10 +154,10 @@ func (s *sender) finish(ctx context.Context) error {
 
 // streams are all streams so far. Where the present one to a consumer is cannot
 // be told for sure, because it has just failed, it is left out.
-func (s *sender) streams(stats map[streamKey]fabric.StreamStats, epochs []check.Epoch) []SentStream {
-	s.open.mu.Lock()
-	all := slices.Clone(s.open.ended)
-	s.open.mu.Unlock()
+func (o *openProducer) streams(s *sender, stats map[streamKey]fabric.StreamStats, epochs []check.Epoch) []SentStream {
+	o.mu.Lock()
+	all := slices.Clone(o.ended)
+	o.mu.Unlock()
 	for i, t := range s.targets {
 		st, there := stats[streamKey{t.address.Node, s.load.Channel, t.address.Index}]
 		if now := t.epoch(s.life); there && now == epochs[i] && !contains(all, int(t.consumer), now) {

@@ -38,7 +38,11 @@ func (m *member) account() Result {
 		}
 	}
 	for i, s := range m.senders {
-		r.Producers = append(r.Producers, ProducerResult{Channel: s.load.Channel, Number: s.number, Streams: s.streams(stats, epochs[i])})
+		p := ProducerResult{Channel: s.load.Channel, Number: s.number}
+		if o, ok := s.way.(*openProducer); ok {
+			p.Streams = o.streams(s, stats, epochs[i])
+		}
+		r.Producers = append(r.Producers, p)
 	}
 	for _, v := range m.receivers {
 		r.Consumers = append(r.Consumers, v.account())
@@ -47,16 +51,21 @@ func (m *member) account() Result {
 	return r
 }
 
-// losses is how many errors the workers of open exchanges got because a peer is
-// gone.
+// losses is how many errors the workers got that are no problems: in open exchanges
+// because a peer is gone, and in the place of answers.
 func (m *member) losses() int {
 	n := 0
 	for _, v := range m.receivers {
 		n += int(v.lost.Load())
 	}
 	for _, s := range m.senders {
-		if s.open != nil {
-			n += s.open.losses()
+		switch w := s.way.(type) {
+		case *openProducer:
+			n += w.losses()
+		case *callerWay:
+			n += w.failures()
+		case *surveyorWay:
+			n += w.failures()
 		}
 	}
 	return n

@@ -22,49 +22,36 @@ var allTopics = [][]patterns.Filter{
 // openPubSub makes the node's publishers and subscribers, and waits until all of the
 // others are there.
 func (m *member) openPubSub(ctx context.Context, c topology.Channel) error {
-	mark := fabric.HighWaterMark{Bytes: int64(c.HighWaterMark), Messages: c.HighWaterMarkMessages}
-	load, loaded := (&topology.Topology{Loads: m.spec.Loads}).Load(c.Name)
-	if !loaded {
-		load.Channel = c.Name
-	}
+	var publishers []*patterns.Publisher[[]byte]
 	for i := range c.Producers {
-		p, err := patterns.OpenPublisher(ctx, m.node, patterns.PublisherConfig[[]byte]{Channel: c.Name, HighWaterMark: mark})
+		p, err := patterns.OpenPublisher(ctx, m.node, patterns.PublisherConfig[[]byte]{Channel: c.Name, HighWaterMark: markOf(c)})
 		if err != nil {
 			return err
 		}
-		if p.Address().Index != i {
-			return fmt.Errorf("publisher %d of %s: %w", i, c.Name, fabric.ErrIndexTaken)
+		if err := checkIndex(c, "publisher", i, p.Address()); err != nil {
+			return err
 		}
-		s := &sender{publisher: p, number: number(m.spec.Node, i, c.Producers), load: load, plant: m.spec.Plant}
-		for topic := range topicsEach {
-			s.topics = append(s.topics, fmt.Sprintf("p%d.%d", s.number, topic))
-		}
-		for n := range m.spec.Nodes * c.Consumers {
-			t := &target{consumer: uint32(n)}
-			t.stalls = m.stalls(topology.Consumer{Channel: c.Name, Node: n/c.Consumers + 1, Index: n % c.Consumers})
-			s.targets = append(s.targets, t)
-		}
+		publishers = append(publishers, p)
+		s, _ := m.newSender(c, i)
+		m.setAllTargets(s, c)
+		s.way = straight{publishing(p, s.number), p.Drain}
 		m.senders = append(m.senders, s)
 	}
 	sources := numbers(m.spec.Nodes, c.Producers)
 	for i := range c.Consumers {
+		r := m.newReceiver(c, i, sources)
 		s, err := patterns.OpenSubscriber(ctx, m.node, patterns.SubscriberConfig[[]byte]{
-			Channel: c.Name, Filters: allTopics[i%len(allTopics)], Quality: patterns.Reliable, Queue: mark, Publishers: len(sources),
+			Channel: c.Name, Filters: allTopics[i%len(allTopics)], Quality: patterns.Reliable, Queue: markOf(c), Publishers: len(sources),
 		})
 		if err != nil {
 			return err
 		}
-		n := number(m.spec.Node, i, c.Consumers)
-		m.receivers = append(m.receivers, &receiver{
-			receive: publicationsOf(s), node: m.node.Name(), channel: c.Name, number: n, sources: sources,
-			checker: check.NewChecker(uint32(n), len(sources)), latency: newLatency(),
-		})
+		r.receive = publicationsOf(s)
+		r.checker = check.NewChecker(uint32(r.number), len(sources))
+		m.receivers = append(m.receivers, r)
 	}
-	for _, s := range m.senders {
-		if s.publisher == nil || s.load.Channel != c.Name {
-			continue
-		}
-		if err := s.publisher.WaitSubscribers(ctx, m.spec.Nodes*c.Consumers); err != nil {
+	for _, p := range publishers {
+		if err := p.WaitSubscribers(ctx, m.spec.Nodes*c.Consumers); err != nil {
 			return err
 		}
 	}
@@ -79,8 +66,15 @@ func publicationsOf(s *patterns.Subscriber[[]byte]) func(context.Context) (fabri
 	}
 }
 
-// publish sends a message to all, under the next topic.
-func (s *sender) publish(ctx context.Context, body []byte) error {
-	s.turn = (s.turn + 1) % len(s.topics)
-	return s.publisher.Publish(ctx, s.topics[s.turn], body)
+// publishing publishes each message under the next of the producer's topics.
+func publishing(p *patterns.Publisher[[]byte], number int) func(context.Context, []byte) error {
+	topics := make([]string, topicsEach)
+	for i := range topics {
+		topics[i] = fmt.Sprintf("p%d.%d", number, i)
+	}
+	turn := 0
+	return func(ctx context.Context, body []byte) error {
+		turn = (turn + 1) % len(topics)
+		return p.Publish(ctx, topics[turn], body)
+	}
 }

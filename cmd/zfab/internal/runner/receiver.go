@@ -14,19 +14,22 @@ import (
 // A receiver is one consumer with its checker.
 type receiver struct {
 	receive func(context.Context) (from fabric.Address, body []byte, err error)
-	node    string // its own
-	open    bool   // peers may go and come back
+	listen  func(context.Context) error // instead of receive, where the pattern wants more
+	node    string                      // its own
+	open    bool                        // peers may go and come back
 	channel string
 	number  int
 	sources map[fabric.Address]int // producers by address
 
-	mu      sync.Mutex // over checker
-	checker *check.Checker
+	mu        sync.Mutex // over checker, sharer, stalled and stalledTo
+	stalled   time.Duration
+	stalledTo time.Duration // when the last of those that waited went on
+	checker   *check.Checker
+	sharer    *check.Sharer // in the checker's place, where consumers share what is sent
 
 	// the receiver's goroutine's
 	clock   clock
 	latency latency
-	stalled time.Duration
 	ended   time.Duration
 
 	// any goroutine's
@@ -55,6 +58,9 @@ type gate struct{ open chan struct{} }
 // run checks messages until every producer has finished, or ctx ends.
 func (r *receiver) run(ctx context.Context) error {
 	defer func() { r.ended = r.clock.now() }()
+	if r.listen != nil {
+		return r.listen(ctx)
+	}
 	last, source, abroad := fabric.Address{}, -1, false
 	for {
 		from, body, err := r.receive(ctx)
@@ -96,10 +102,66 @@ func (r *receiver) check(source int, body []byte) (planned int64) {
 	return planned
 }
 
+// share checks messages that the consumers share, until next says that it was the
+// last, or ctx ends.
+func (r *receiver) share(ctx context.Context, next func(context.Context) (fabric.Address, check.Arrival, error)) error {
+	for {
+		from, a, err := next(ctx)
+		if errors.Is(err, fabric.ErrEnd) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if from.Node != r.node {
+			r.abroad.Add(1)
+		}
+		if stamp, sound := r.shared(a); sound && stamp.Planned != 0 {
+			r.latency.record(r.clock.now() - time.Duration(stamp.Planned))
+		}
+		if err := r.pause(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// take checks one message, for those that do not run the loop of run.
+func (r *receiver) take(ctx context.Context, from fabric.Address, body []byte) error {
+	if from.Node != r.node {
+		r.abroad.Add(1)
+	}
+	if planned := r.check(r.source(from), body); planned != 0 {
+		r.latency.record(r.clock.now() - time.Duration(planned))
+	}
+	return r.pause(ctx)
+}
+
+// pause waits for as long as a stall lasts; ctx's error if that ends meanwhile.
+func (r *receiver) pause(ctx context.Context) error {
+	g := r.gate.Load()
+	if g == nil {
+		return nil
+	}
+	r.wait(ctx, g)
+	return ctx.Err()
+}
+
+// shared is check for what consumers share.
+func (r *receiver) shared(a check.Arrival) (check.Stamp, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	stamp, sound := r.sharer.Message(a)
+	r.received.Store(r.sharer.Counts().Received)
+	return stamp, sound
+}
+
 // account is what the consumer saw so far; any goroutine may ask.
 func (r *receiver) account() ConsumerResult {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.sharer != nil {
+		return ConsumerResult{Channel: r.channel, Number: r.number, Counts: r.sharer.Counts(), Shares: r.sharer.Shares()}
+	}
 	return ConsumerResult{Channel: r.channel, Number: r.number, Counts: r.checker.Counts(), Streams: r.checker.States()}
 }
 
@@ -110,14 +172,19 @@ func (r *receiver) source(from fabric.Address) int {
 	return -1
 }
 
-// wait is a stall: the consumer does not call Receive.
+// wait is a stall: the consumer does not call Receive. Several that wait at a time
+// count as one.
 func (r *receiver) wait(ctx context.Context, g *gate) {
 	begin := r.clock.now()
 	select {
 	case <-g.open:
 	case <-ctx.Done():
 	}
-	r.stalled += r.clock.now() - begin
+	now := r.clock.now()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.stalled += now - max(begin, r.stalledTo)
+	r.stalledTo = now
 }
 
 func (r *receiver) result(windows [][2]uint64) ConsumerResult {

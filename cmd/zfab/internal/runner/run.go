@@ -110,6 +110,9 @@ func Run(ctx context.Context, t *topology.Topology, o Options) (*report.Report, 
 	if err := Possible(t, o.Kind); err != nil {
 		return nil, err
 	}
+	if err := plantable(t, o.Plant); err != nil {
+		return nil, err
+	}
 	if breaksLinks(t.Faults) {
 		logs.Hush(o.Logger)
 	}

@@ -37,38 +37,6 @@ func runEmbedded(t *testing.T, text string, plant Plant) *report.Report {
 	return r
 }
 
-// Every way to spread the load is checked: what is planted into it is found.
-func TestPlantedFaultsFailEverySpread(t *testing.T) {
-	spreads := map[string]string{"published": "{pattern: pubsub, producers: 2, consumers: 2}}\nload: {channel: a, messages: 64, size: 40B}"}
-	for _, spread := range topology.Spreads {
-		spreads[string(spread)] = "{pattern: exchange, producers: 2, consumers: 2}}\nload: {channel: a, messages: 64, size: 40B, spread: " + string(spread) + "}"
-	}
-	for spread, channel := range spreads {
-		text := `zfab: v1
-name: planted
-nodes: {count: 2}
-channels: {a: ` + channel + `
-expect: [lost == 0, duplicated == 0, reordered == 0, corrupted == 0]
-`
-		if r := runEmbedded(t, text, PlantNothing); !r.Passed {
-			t.Errorf("%s, nothing planted: %+v", spread, r.Messages)
-		}
-		for _, plant := range Plants {
-			r := runEmbedded(t, text, plant)
-			m := r.Messages
-			found := map[Plant]uint64{PlantLost: m.Lost, PlantDuplicated: m.Duplicated, PlantReordered: m.Reordered, PlantCorrupted: m.Corrupted}
-			if r.Outcome != report.Failed || found[plant] == 0 {
-				t.Errorf("%s, %s planted: %s, %+v", spread, plant, r.Outcome, m)
-			}
-			for other, n := range found {
-				if other != plant && n != 0 {
-					t.Errorf("%s, %s planted: %d are %s", spread, plant, n, other)
-				}
-			}
-		}
-	}
-}
-
 // A consumer that does not read holds up nothing that is for the others,
 // although its producers go on to the high-water mark and beyond.
 func TestStalledConsumerHoldsUpNobody(t *testing.T) {

@@ -2,7 +2,6 @@ package runner
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"sync/atomic"
 	"time"
@@ -10,26 +9,19 @@ import (
 	"github.com/zfab/zfab/cmd/zfab/internal/check"
 	"github.com/zfab/zfab/cmd/zfab/internal/topology"
 	"github.com/zfab/zfab/fabric"
-	"github.com/zfab/zfab/patterns"
 )
 
 // A sender is one producer with its load. One goroutine uses it; what it sends
 // by addresses also has deliveries, see addressed.go.
 type sender struct {
-	exchange  *patterns.Exchange          // of an exchange
-	producer  *patterns.ExchangeProducer  // of an exchange
-	open      *openProducer               // of an open exchange
-	publisher *patterns.Publisher[[]byte] // of pubsub
-	topics    []string                    // of pubsub, the next one behind turn
-	turn      int
-	number    int
-	life      int // of its node
-	load      topology.Load
-	plant     Plant
-	clock     clock
-	pace      *pacer
-	targets   []*target // by consumer number
-	owners    []*target // the same in the exchange's order
+	way     way
+	number  int
+	life    int // of its node
+	load    topology.Load
+	plant   Plant
+	clock   clock
+	pace    *pacer
+	targets []*target // by consumer number
 
 	body   []byte        // the next message
 	others int           // targets without a fault that still want messages
@@ -65,70 +57,49 @@ func (s *sender) run(ctx context.Context) error {
 	if s.life > 0 {
 		s.pace.begin()
 	}
+	if len(s.targets) == 0 {
+		s.others = 1 // whoever is not stalled gets it
+	}
 	for _, t := range s.targets {
 		if !t.stalls {
 			s.others++
 		}
 	}
-	var err error
-	switch s.load.Spread {
-	case topology.Keyed:
-		err = s.keyed(ctx)
-	case topology.All:
-		err = s.toAll(ctx)
-	default:
-		err = s.addressed(ctx)
-	}
+	err := s.way.send(ctx, s)
 	if s.others > 0 {
 		s.others, s.until = 0, s.clock.now()
 	}
 	return err
 }
 
-// keyed sends each message to the owner of its key. Keys are as many as
-// messages, each of eight bytes.
-func (s *sender) keyed(ctx context.Context) error {
-	key := make([]byte, 8)
-	send := func(body []byte) error { return s.producer.SendKey(ctx, key, body) }
-	for n := range s.amount() {
-		planned, more := s.pace.next(ctx)
-		if !more {
-			break
-		}
-		binary.LittleEndian.PutUint64(key, mix(uint64(s.number)<<40+uint64(n)))
-		t := s.owners[s.exchange.Owner(key)]
-		if err := s.emit(t, planned, send); err != nil {
-			t.sent--
-			return err
-		}
-	}
-	return ctx.Err()
-}
-
 // toAll sends each message to every consumer: one stamp for all of them.
-func (s *sender) toAll(ctx context.Context) error {
-	all := &target{consumer: check.ToAll, planted: s.plant != PlantNothing && s.number == 0}
-	send := func(body []byte) error { return s.producer.SendAll(ctx, body) }
-	if s.publisher != nil {
-		send = func(body []byte) error { return s.publish(ctx, body) }
-	}
-	var err error
-	for range s.amount() {
-		planned, more := s.pace.next(ctx)
-		if !more {
-			err = ctx.Err()
-			break
-		}
-		if err = s.emit(all, planned, send); err != nil {
-			all.sent--
-			break
-		}
-	}
+func (s *sender) toAll(ctx context.Context, send func(context.Context, []byte) error) error {
+	all := &target{consumer: check.ToAll, planted: s.plantsFirst()}
+	err := s.each(ctx, all, func(body []byte) error { return send(ctx, body) })
 	for _, t := range s.targets {
 		t.sent = all.sent
 	}
 	return err
 }
+
+// each sends the load as messages of one target.
+func (s *sender) each(ctx context.Context, t *target, send func([]byte) error) error {
+	for range s.amount() {
+		planned, more := s.pace.next(ctx)
+		if !more {
+			return ctx.Err()
+		}
+		if err := s.emit(t, planned, send); err != nil {
+			t.sent--
+			return err
+		}
+	}
+	return nil
+}
+
+// plantsFirst reports whether it is the producer that breaks a message, where no
+// consumer is the message's own.
+func (s *sender) plantsFirst() bool { return s.plant != PlantNothing && s.number == 0 }
 
 // amount is the load's number of messages, or more than time will allow.
 func (s *sender) amount() int {
@@ -136,15 +107,6 @@ func (s *sender) amount() int {
 		return 1 << 62
 	}
 	return s.load.Messages
-}
-
-// mix is the finalizer of splitmix64 (Steele, Lea, Flood 2014): numbers in a
-// row become keys without a pattern.
-func mix(x uint64) uint64 {
-	x += 0x9e3779b97f4a7c15
-	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
-	x = (x ^ x>>27) * 0x94d049bb133111eb
-	return x ^ x>>31
 }
 
 // emit seals the target's next message and sends it, or breaks it as planted.
@@ -156,7 +118,7 @@ func (s *sender) emit(t *target, planned time.Duration, send func([]byte) error)
 	}
 	switch s.plant {
 	case PlantLost:
-		return nil
+		return nil // counted as sent
 	case PlantDuplicated:
 		if err := send(s.body); err != nil && !errors.Is(err, fabric.ErrHighWater) {
 			return err
@@ -186,14 +148,22 @@ func (s *sender) seal(t *target, at time.Duration) {
 	}
 }
 
+// work sends the load and sees it delivered.
+func (s *sender) work(ctx context.Context) error {
+	err := s.run(ctx)
+	return errors.Join(err, s.way.finish(ctx, s))
+}
+
+// sent is how many messages each target has got.
+func (s *sender) sent() (all []uint64) {
+	for _, t := range s.targets {
+		all = append(all, t.sent)
+	}
+	return all
+}
+
 func (s *sender) result() ProducerResult {
 	r := ProducerResult{Channel: s.load.Channel, Number: s.number, OthersUntil: s.until.Seconds()}
-	if s.open != nil {
-		r.Streams = s.open.ended
-		return r
-	}
-	for _, t := range s.targets {
-		r.Sent = append(r.Sent, t.sent)
-	}
+	s.way.tell(s, &r)
 	return r
 }

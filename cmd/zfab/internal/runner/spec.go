@@ -16,6 +16,30 @@
 //  5. The results become the report (judge.go): what a producer sent to a
 //     consumer and that consumer did not see is lost.
 //
+// What is different between patterns is how a node's part in a channel is opened, how
+// its producers send (way.go), and how its consumers receive; each pattern has a file.
+//
+// # What counts
+//
+// In exchanges, rounds, pubsub, broadcasts and gatherings every consumer checks the
+// streams that producers have to it (check.Checker); in rounds a message that came in
+// another round than its own is reordered, too. Where consumers share what is sent, each tells which numbers it has
+// (check.Sharer), and what none has is lost:
+//
+//   - pipeline: a job that came to two consumers, or twice to one, is duplicated unless
+//     it was marked as redelivered, which counts by itself. There is no order. That
+//     every job was settled once is the pusher's word, and else a problem;
+//   - request: a call without an answer is lost, and unanswered if the call said so with
+//     an error. An answer that is damaged, or another call's, is corrupted. A request
+//     that came to two servers, or twice to one, is duplicated. Latency is from the
+//     call's time to its answer;
+//   - survey: a question counts once for each respondent, of which each is to answer it.
+//     What counts as what is the same as with a request, but that the answer has to
+//     be that respondent's, and that a question is duplicated that came to one twice;
+//   - events: as in a pipeline, but that the events of each key have an order at the
+//     member that has them. One that is marked as redelivered may go back, as all
+//     behind it come again, too; one that is not marked may not.
+//
 // # Kills
 //
 // A node's process that is killed takes its results with it. So in a run with
@@ -74,19 +98,38 @@ type Spec struct {
 }
 
 // A Plant breaks one message on purpose, so that it can be seen that a run
-// which loses, repeats, swaps or damages one does fail.
+// which loses, repeats, swaps or damages one, or answers it wrongly, does fail.
 type Plant string
 
 const (
-	PlantNothing    Plant = ""
-	PlantLost       Plant = "lost"
-	PlantDuplicated Plant = "duplicated"
-	PlantReordered  Plant = "reordered"
-	PlantCorrupted  Plant = "corrupted"
+	PlantNothing     Plant = ""
+	PlantLost        Plant = "lost"
+	PlantDuplicated  Plant = "duplicated"
+	PlantReordered   Plant = "reordered"
+	PlantCorrupted   Plant = "corrupted"
+	PlantMisanswered Plant = "misanswered"
 )
 
 // Plants are those that are known.
-var Plants = []Plant{PlantLost, PlantDuplicated, PlantReordered, PlantCorrupted}
+var Plants = []Plant{PlantLost, PlantDuplicated, PlantReordered, PlantCorrupted, PlantMisanswered}
+
+// plantable says why a break would not be seen in a run, whatever is done about it; nil
+// if it would.
+func plantable(t *topology.Topology, p Plant) error {
+	loaded := func(is func(topology.Pattern) bool) bool {
+		return slices.ContainsFunc(t.Loads, func(l topology.Load) bool {
+			c, _ := t.Channel(l.Channel)
+			return is(c.Pattern)
+		})
+	}
+	switch {
+	case p == PlantReordered && !loaded(topology.Pattern.Ordered):
+		return fmt.Errorf("%s cannot be planted: no channel with a load has an order", p)
+	case p == PlantMisanswered && !loaded(topology.Pattern.Answers):
+		return fmt.Errorf("%s cannot be planted: no channel with a load has answers", p)
+	}
+	return nil
+}
 
 // plantedAt is the number of the message that is broken, of the stream from the
 // first producer of the first node to the first consumer of the last one.
@@ -136,7 +179,11 @@ type span struct {
 type ProducerResult struct {
 	Channel string   `json:"channel"`
 	Number  int      `json:"number"`
-	Sent    []uint64 `json:"sent,omitempty"` // by consumer number; an exchange's
+	Sent    []uint64 `json:"sent,omitempty"` // by consumer number
+	// Flows are what was sent to whichever consumer takes it, by key where messages have
+	// keys; see check.Sharer.
+	Flows   []uint64       `json:"flows,omitempty"`
+	Answers *AnswersResult `json:"answers,omitempty"` // where messages are questions
 	// Streams are those of an open exchange, which may have several to one consumer.
 	Streams []SentStream `json:"streams,omitempty"`
 	// OthersUntil is when it had nothing left to send but to consumers that a
@@ -162,8 +209,9 @@ type ConsumerResult struct {
 	Number  int                 `json:"number"`
 	Counts  check.Counts        `json:"counts"`
 	Streams []check.StreamState `json:"streams"`
-	Ended   float64             `json:"ended"`   // in seconds of the run
-	Stalled float64             `json:"stalled"` // for so many seconds
+	Shares  []check.Share       `json:"shares,omitempty"` // where consumers share what is sent
+	Ended   float64             `json:"ended"`            // in seconds of the run
+	Stalled float64             `json:"stalled"`          // for so many seconds
 	Latency latency             `json:"latency"`
 	// Windows says how many messages it had at the start and at the end of each
 	// fault.

@@ -159,9 +159,12 @@ func (b *builder) buildChannels(n ast.Node, top *token.Token) {
 		b.add(top, "no field channels: name one, like `channels: {scores: {pattern: exchange, producers: 4, consumers: 4}}`")
 		return
 	}
+	at := make(map[string]*token.Token)
 	for _, pair := range b.pairs(n, "channels") {
+		at[pair.key.text] = pair.key.at
 		b.t.Channels = append(b.t.Channels, b.channel(pair.key, pair.value))
 	}
+	b.checkNames(at)
 	if len(b.t.Channels) == 0 && len(b.found) == 0 {
 		b.add(n.GetToken(), "channels is empty: name at least one")
 	}
@@ -170,29 +173,32 @@ func (b *builder) buildChannels(n ast.Node, top *token.Token) {
 // channel reads one channel. One with problems is known by its name all the
 // same, so that what refers to it is not a problem too.
 func (b *builder) channel(key scalar, n ast.Node) Channel {
-	var pattern, producers, consumers, mark, markMessages scalar
+	var w channelFields
 	b.mapping(n, "channel "+key.text,
-		b.scalarField("pattern", &pattern), b.scalarField("producers", &producers), b.scalarField("consumers", &consumers),
-		b.scalarField("high_water_mark", &mark), b.scalarField("high_water_mark_messages", &markMessages))
+		b.scalarField("pattern", &w.pattern), b.scalarField("producers", &w.producers), b.scalarField("consumers", &w.consumers),
+		b.scalarField("high_water_mark", &w.mark), b.scalarField("high_water_mark_messages", &w.markMessages),
+		b.scalarField("in_flight", &w.inFlight), b.scalarField("patience", &w.patience),
+		b.scalarField("keys", &w.keys), b.scalarField("round", &w.round), b.scalarField("open_rounds", &w.openRounds))
 	if !isMapping(n) {
 		return Channel{Name: key.text}
 	}
 	at := start(n)
 	c := Channel{
 		Name:      b.name(key, at, "a channel"),
-		Pattern:   oneOf(b, pattern, at, "pattern", Patterns),
-		Producers: b.count(producers, at, "producers", 1, MaxWorkers),
-		Consumers: b.count(consumers, at, "consumers", 1, MaxWorkers),
+		Pattern:   oneOf(b, w.pattern, at, "pattern", Patterns),
+		Producers: b.count(w.producers, at, "producers", 1, MaxWorkers),
+		Consumers: b.count(w.consumers, at, "consumers", 1, MaxWorkers),
 	}
 	if c.Pattern == OpenExchange && c.Producers > 1 {
-		b.add(producers.at, "an %s has one producer per node: what is in doubt when a consumer is lost is told for all of a node's producers together", OpenExchange)
+		b.add(w.producers.at, "an %s has one producer per node: what is in doubt when a consumer is lost is told for all of a node's producers together", OpenExchange)
 	}
-	if mark.set() {
-		c.HighWaterMark = b.size(mark, at, "high_water_mark", 1, 1<<40)
+	if w.mark.set() {
+		c.HighWaterMark = b.size(w.mark, at, "high_water_mark", 1, 1<<40)
 	}
-	if markMessages.set() {
-		c.HighWaterMarkMessages = int64(b.count(markMessages, at, "high_water_mark_messages", 1, 1<<30))
+	if w.markMessages.set() {
+		c.HighWaterMarkMessages = int64(b.count(w.markMessages, at, "high_water_mark_messages", 1, 1<<30))
 	}
+	b.ownFields(w, &c)
 	if streams := c.pairs(b.t.Nodes); streams > MaxStreams {
 		b.add(at, "channel %s would have %d streams: more than %d; take fewer nodes, producers or consumers", c.Name, streams, MaxStreams)
 	}
@@ -233,6 +239,10 @@ func (b *builder) unmeasurable(m report.Metric) string {
 		there = b.t.Has(func(k FaultKind) bool { return k == Blackhole })
 	case report.OfTurns:
 		there = b.t.faultsTakeTurns()
+	case report.OfRedeliveries:
+		return b.needsChannel(Pattern.Redelivers)
+	case report.OfAnswers:
+		return b.needsChannel(Pattern.Answers)
 	}
 	switch {
 	case !there:
@@ -241,6 +251,14 @@ func (b *builder) unmeasurable(m report.Metric) string {
 		return "add `side_by_side: true` to run the same without the fault beside it"
 	}
 	return ""
+}
+
+// needsChannel is empty if a channel's pattern is one of those of which is holds.
+func (b *builder) needsChannel(is func(Pattern) bool) string {
+	if slices.ContainsFunc(b.t.Channels, func(c Channel) bool { return is(c.Pattern) }) {
+		return ""
+	}
+	return "it is about channels of the pattern " + those(is)
 }
 
 // name reads what names a topology or a channel.

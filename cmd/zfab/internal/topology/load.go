@@ -39,7 +39,6 @@ func (b *builder) buildLoad(n ast.Node) {
 	l := Load{
 		Channel: b.loadChannel(channel, at),
 		Size:    b.size(size, at, "size", MinMessage, MaxMessage),
-		Spread:  Addressed,
 	}
 	switch {
 	case messages.set() && duration.set():
@@ -55,18 +54,7 @@ func (b *builder) buildLoad(n ast.Node) {
 		l.Rate = b.rate(rate)
 	}
 	c, _ := b.t.Channel(l.Channel)
-	if c.Pattern == PubSub {
-		l.Spread = All
-	}
-	if spread.set() {
-		l.Spread = oneOf(b, spread, at, "spread", Spreads)
-		if c.Pattern == OpenExchange && l.Spread != Addressed {
-			b.add(spread.at, "spread is %s: in an %s, where consumers come and go, each gets its own: write %s", l.Spread, OpenExchange, Addressed)
-		}
-		if c.Pattern == PubSub && l.Spread != All {
-			b.add(spread.at, "spread is %s: what is published with %s goes to all: write %s, or nothing", l.Spread, PubSub, All)
-		}
-	}
+	l.Spread = b.spread(spread, at, c)
 	b.t.Loads = append(b.t.Loads, l)
 }
 

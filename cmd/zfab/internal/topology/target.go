@@ -72,12 +72,13 @@ func (b *builder) nodeTarget(s scalar, f *Fault) {
 func (b *builder) killTarget(s scalar, f *Fault) {
 	b.nodeTarget(s, f)
 	for _, c := range b.t.Channels {
-		if c.Pattern == Exchange {
+		switch c.Pattern {
+		case OpenExchange:
+		case Exchange:
 			b.add(s.at, "channel %s is an exchange, whose nodes are fixed: a node that was killed does not come back to it; give it the pattern %s", c.Name, OpenExchange)
 			return
-		}
-		if c.Pattern == PubSub {
-			b.add(s.at, "channel %s has the pattern %s, and its run ends when all publishers have finished, which one that was killed does not; give it the pattern %s", c.Name, PubSub, OpenExchange)
+		default:
+			b.add(s.at, "channel %s has the pattern %s, and its run ends when all producers have finished, which one that was killed does not; give it the pattern %s", c.Name, c.Pattern, OpenExchange)
 			return
 		}
 		if _, loaded := b.t.Load(c.Name); !loaded {
@@ -123,6 +124,10 @@ func (b *builder) consumer(s scalar) (Consumer, bool) {
 	}
 	node := b.node(s, parts[1])
 	if node == 0 {
+		return Consumer{}, false
+	}
+	if channel.ConsumersAt(node) == 0 {
+		b.add(s.at, "%s has no consumer on %s: the one that there is is on %s", parts[0], parts[1], NodeName(1))
 		return Consumer{}, false
 	}
 	index, err := strconv.Atoi(parts[2])

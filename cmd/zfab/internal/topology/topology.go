@@ -62,28 +62,22 @@ type Channel struct {
 	Name                  string
 	Pattern               Pattern
 	Producers             int        // per node
-	Consumers             int        // per node
-	HighWaterMark         units.Size // of one stream; 0 is the fabric's default
-	HighWaterMarkMessages int64      // of one stream; 0 is the fabric's default
+	Consumers             int        // per node; see ConsumersAt
+	HighWaterMark         units.Size // of one stream, or what the pattern says; 0 is the default of fabric, or of the pattern
+	HighWaterMarkMessages int64      // of the same
+	// InFlight is how much a worker has at a time, where the pattern says so; 0 is the
+	// pattern's default.
+	InFlight int
+	// Patience is how long a consumer's node may be without connection until its jobs go
+	// to others, or calls to it fail; 0 is two seconds in a pipeline, and for calls a
+	// minute.
+	Patience time.Duration
+	// Keys is how many keys each producer has, where messages go by key; 0 is 16.
+	Keys int
+	// Round is how many messages of each producer are a round, and OpenRounds how many
+	// rounds may be open; 0 is 100 and 2.
+	Round, OpenRounds int
 }
-
-// A Pattern is how a channel's producers and consumers meet.
-type Pattern string
-
-const (
-	// Exchange is all to all: every producer has a stream to every consumer, and
-	// each consumer ends when all producers have finished. Who takes part is fixed.
-	Exchange Pattern = "exchange"
-	// OpenExchange is all to all where nodes may go and come back: producers send
-	// to whatever consumers there are.
-	OpenExchange Pattern = "open-exchange"
-	// PubSub is every producer publishing to all consumers, which are reliable
-	// subscribers: one copy goes to each node. Who takes part is fixed.
-	PubSub Pattern = "pubsub"
-)
-
-// Patterns are those that are known.
-var Patterns = []Pattern{Exchange, OpenExchange, PubSub}
 
 // A Load is what the producers of one channel send.
 type Load struct {
@@ -102,10 +96,11 @@ const (
 	Addressed Spread = "addressed" // each consumer in turn, one that is at its high-water mark passed over
 	Keyed     Spread = "keyed"     // to the owner of the message's key
 	All       Spread = "all"       // every message to all consumers
+	Any       Spread = "any"       // to whichever consumer takes it
 )
 
 // Spreads are those that are known.
-var Spreads = []Spread{Addressed, Keyed, All}
+var Spreads = []Spread{Addressed, Keyed, All, Any}
 
 // A Fault is what goes wrong on purpose. Kind says which of the fields below
 // its times have a meaning.
@@ -250,18 +245,34 @@ func (t *Topology) Load(channel string) (Load, bool) {
 	return Load{}, false
 }
 
-// Streams is how many flows a channel has on so many nodes, those within a node
-// included: from one producer to one consumer or, with publishers, from one node to
-// one node.
+// Streams is how many flows of messages a channel has on so many nodes, those within a
+// node included: from one producer to one consumer or, where one copy goes to each
+// node, from one node to one node. Those of acknowledgements and answers do not count.
 func (c Channel) Streams(nodes int) int {
-	if c.Pattern == PubSub {
+	if traitsOf[c.Pattern].copyPerNode {
 		return nodes * nodes
 	}
 	return c.pairs(nodes)
 }
 
+// ConsumersAt is how many consumers the number'th node has, counted from 1.
+func (c Channel) ConsumersAt(node int) int {
+	if traitsOf[c.Pattern].single && node > 1 {
+		return 0
+	}
+	return c.Consumers
+}
+
+// AllConsumers is how many there are on so many nodes.
+func (c Channel) AllConsumers(nodes int) int {
+	if traitsOf[c.Pattern].single {
+		return c.Consumers
+	}
+	return nodes * c.Consumers
+}
+
 // pairs is how many pairs of a producer and a consumer there are.
-func (c Channel) pairs(nodes int) int { return nodes * c.Producers * nodes * c.Consumers }
+func (c Channel) pairs(nodes int) int { return nodes * c.Producers * c.AllConsumers(nodes) }
 
 // ProcessPairs is the number of connections that one per pair of producer
 // process and consumer process would take: over all channels, all producers

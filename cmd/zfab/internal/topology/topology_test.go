@@ -123,7 +123,7 @@ func TestProblems(t *testing.T) {
 		"count no number":           {"count: 8", "count: many", "3:16", `count is "many": give a whole number from 1 to 1000`},
 		"count too small":           {"count: 8", "count: 0", "3:16", `count is "0": give a whole number from 1`},
 		"count too large":           {"count: 8", "count: 1001", "3:16", "from 1 to 1000"},
-		"unknown pattern":           {"pattern: exchange", "pattern: gather", "5:21", `unknown pattern "gather"; known are: exchange`},
+		"unknown pattern":           {"pattern: exchange", "pattern: scatter", "5:21", `unknown pattern "scatter"; known are: exchange`},
 		"no pattern":                {"pattern: exchange, ", "", "5:11", "no field pattern; known are: exchange"},
 		"no consumers":              {", consumers: 4", "", "5:11", "no field consumers: give a whole number from 1 to 1024"},
 		"too many streams":          {"count: 8", "count: 1000", "5:11", "more than 4194304; take fewer"},
@@ -234,10 +234,121 @@ func TestFaultsNeedLinks(t *testing.T) {
 	checkProblem(t, many, "8:22", "all is for at most 64 nodes; name a link")
 }
 
+// What goes for the patterns other than the exchange; each is the channel of a good
+// file, at line 5, with its load at line 6.
+func TestPatternProblems(t *testing.T) {
+	for name, c := range map[string]struct{ channel, load, where, message string }{
+		"spread of a pipeline":          {"pattern: pipeline, producers: 4, consumers: 4", "spread: all", "6:61", "a job of a pipeline goes to whichever consumer has room: write any, or nothing"},
+		"spread of an exchange":         {"pattern: exchange, producers: 4, consumers: 4", "spread: any", "6:61", "in an exchange a message has its consumer, is for the owner of its key, or for all: write addressed, keyed, all, or nothing"},
+		"in_flight of a pipeline":       {"pattern: pipeline, producers: 4, consumers: 4, in_flight: 65537", "rate: 1", "5:70", `in_flight is "65537": give a whole number from 1 to 65536`},
+		"in_flight of an exchange":      {"pattern: exchange, producers: 4, consumers: 4, in_flight: 7", "rate: 1", "5:70", "a channel of the pattern exchange has no in_flight; those that have are: pipeline, request, survey, events"},
+		"patience of a pubsub":          {"pattern: pubsub, producers: 4, consumers: 4, patience: 1s", "rate: 1", "5:67", "a channel of the pattern pubsub has no patience; those that have are: pipeline, request, survey"},
+		"too little patience":           {"pattern: request, producers: 4, consumers: 4, patience: 1ms", "rate: 1", "5:68", "patience is 1ms: give a duration from 10ms"},
+		"spread of calls":               {"pattern: request, producers: 4, consumers: 4", "spread: keyed", "6:61", "a call goes to whichever consumer has least to do: write any, or nothing"},
+		"name of a server's channel":    {"pattern: request, producers: 4, consumers: 4}\n  scores.end: {pattern: exchange, producers: 1, consumers: 1", "rate: 1", "6:3", "channel scores.end: a request named scores uses that name"},
+		"spread of events":              {"pattern: events, producers: 4, consumers: 4", "spread: any", "6:61", "an event goes to the consumer that has its key: write keyed, or nothing"},
+		"keys of a survey":              {"pattern: survey, producers: 4, consumers: 4, keys: 3", "rate: 1", "5:63", "a channel of the pattern survey has no keys; those that have are: events"},
+		"too many keys":                 {"pattern: events, producers: 4, consumers: 4, keys: 4097", "rate: 1", "5:63", "give a whole number from 1 to 4096"},
+		"spread of a broadcast":         {"pattern: broadcast, producers: 4, consumers: 4", "spread: addressed", "6:61", "what is broadcast goes to all: write all, or nothing"},
+		"spread of a gathering":         {"pattern: gather, producers: 4, consumers: 1", "spread: keyed", "6:61", "what is gathered goes to the one consumer, which is all: write all, or nothing"},
+		"consumers of a gathering":      {"pattern: gather, producers: 4, consumers: 4", "rate: 1", "5:54", "a gather has one consumer in all, at n1: write 1"},
+		"spread of rounds":              {"pattern: rounds, producers: 4, consumers: 4", "spread: keyed", "6:61", "in rounds each consumer gets its own in turn: write addressed, or nothing"},
+		"round of an exchange":          {"pattern: exchange, producers: 4, consumers: 4, round: 9", "rate: 1", "5:66", "a channel of the pattern exchange has no round; those that have are: rounds"},
+		"open rounds of a survey":       {"pattern: survey, producers: 4, consumers: 4, open_rounds: 9", "rate: 1", "5:70", "a channel of the pattern survey has no open_rounds; those that have are: rounds"},
+		"a round of nothing":            {"pattern: rounds, producers: 4, consumers: 4, round: 0", "rate: 1", "5:64", `round is "0": give a whole number from 1`},
+		"too many open rounds":          {"pattern: rounds, producers: 4, consumers: 4, open_rounds: 17", "rate: 1", "5:70", "give a whole number from 1 to 16"},
+		"name of a round's channel":     {"pattern: rounds, producers: 4, consumers: 4}\n  scores.round1: {pattern: exchange, producers: 1, consumers: 1", "rate: 1", "6:3", "channel scores.round1: a rounds named scores uses that name"},
+		"spread of a survey":            {"pattern: survey, producers: 4, consumers: 4", "spread: any", "6:61", "a question of a survey goes to all: write all, or nothing"},
+		"in_flight of a survey":         {"pattern: survey, producers: 4, consumers: 4, in_flight: 65", "rate: 1", "5:68", "give a whole number from 1 to 64"},
+		"name of a pipeline's channel":  {"pattern: pipeline, producers: 4, consumers: 4}\n  scores.acks: {pattern: exchange, producers: 1, consumers: 1", "rate: 1", "6:3", "channel scores.acks: a pipeline named scores uses that name beside its own; take another one"},
+		"name of a publisher's channel": {"pattern: pubsub, producers: 4, consumers: 4}\n  scores.subs: {pattern: exchange, producers: 1, consumers: 1", "rate: 1", "6:3", "channel scores.subs: a pubsub named scores uses that name"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			text := strings.NewReplacer("pattern: exchange, producers: 4, consumers: 4, high_water_mark: 1MiB", c.channel, "size: 64B", "size: 64B, "+c.load, "scores/n3/1", "scores/n1/0").Replace(good)
+			checkProblem(t, text, c.where, c.message)
+		})
+	}
+}
+
+// Metrics of some patterns are nothing to expect of others.
+func TestMetricsOfPatterns(t *testing.T) {
+	text := strings.Replace(good, "links <= 28", "redelivered == 0", 1)
+	checkProblem(t, text, "11:5", "redelivered is not measured in this run: it is about channels of the pattern pipeline, events")
+	text = strings.Replace(good, "links <= 28", "unanswered == 0", 1)
+	checkProblem(t, text, "11:5", "unanswered is not measured in this run: it is about channels of the pattern request, survey")
+}
+
+// Every pattern is parsed with the fields that it has, and has the spread that it must.
+func TestParsePatterns(t *testing.T) {
+	seen := map[Pattern]bool{OpenExchange: true} // which has one producer; see kill.txt
+	for pattern, c := range map[Pattern]struct {
+		fields  string
+		want    Channel
+		spread  Spread
+		streams int
+	}{
+		Exchange:  {"high_water_mark: 1KiB", Channel{HighWaterMark: 1024}, Addressed, 64},
+		PubSub:    {"high_water_mark_messages: 9", Channel{HighWaterMarkMessages: 9}, All, 16},
+		Pipeline:  {"in_flight: 7, high_water_mark_messages: 9", Channel{InFlight: 7, HighWaterMarkMessages: 9}, Any, 64},
+		Events:    {"in_flight: 7, keys: 9, high_water_mark: 1KiB", Channel{InFlight: 7, Keys: 9, HighWaterMark: 1024}, Keyed, 64},
+		Gather:    {"high_water_mark: 1KiB", Channel{HighWaterMark: 1024}, All, 8},
+		Rounds:    {"round: 7, open_rounds: 3", Channel{Round: 7, OpenRounds: 3}, Addressed, 64},
+		Broadcast: {"high_water_mark: 1KiB", Channel{HighWaterMark: 1024}, All, 16},
+		Survey:    {"in_flight: 7, patience: 2s", Channel{InFlight: 7, Patience: 2 * time.Second}, All, 64},
+		Request:   {"in_flight: 7, patience: 2s", Channel{InFlight: 7, Patience: 2 * time.Second}, Any, 64},
+	} {
+		text := "zfab: v1\nname: a\nnodes: {count: 4}\nchannels: {a: {pattern: " + string(pattern) + ", producers: 2, consumers: 2, " + c.fields + "}}\n" +
+			"load: {channel: a, messages: 5, size: 64B}\n"
+		if pattern == Gather {
+			text = strings.Replace(text, "consumers: 2", "consumers: 1", 1)
+		}
+		if pattern.Redelivers() {
+			text += "expect: [redelivered == 0]\n"
+		}
+		if pattern.Answers() {
+			text += "expect: [unanswered == 0]\n"
+		}
+		got, err := Parse("good.yaml", []byte(text))
+		if err != nil {
+			t.Errorf("%s: %v", pattern, err)
+			continue
+		}
+		seen[pattern] = true
+		want := c.want
+		want.Name, want.Pattern, want.Producers, want.Consumers = "a", pattern, 2, 2
+		if pattern == Gather {
+			want.Consumers = 1
+		}
+		if !reflect.DeepEqual(got.Channels[0], want) || got.Loads[0].Spread != c.spread || got.Channels[0].Streams(4) != c.streams {
+			t.Errorf("%s: %+v, spread %s, %d streams", pattern, got.Channels[0], got.Loads[0].Spread, got.Channels[0].Streams(4))
+		}
+	}
+	for _, p := range Patterns {
+		if !seen[p] {
+			t.Errorf("%s is not parsed", p)
+		}
+	}
+}
+
 // Publishers that were killed never finish.
 func TestKillWithPublishers(t *testing.T) {
 	published := strings.NewReplacer("pattern: exchange", "pattern: pubsub", "for: 2s, stall: scores/n3/1", "restart_after: 1s, kill: random").Replace(good)
 	checkProblem(t, published, "8:42", "give it the pattern open-exchange")
+}
+
+// The one consumer of a gathering is at the first node.
+func TestStallOfAGatherer(t *testing.T) {
+	gather := strings.NewReplacer("pattern: exchange, producers: 4, consumers: 4", "pattern: gather, producers: 4, consumers: 1").Replace(good)
+	checkProblem(t, gather, "8:33", "scores has no consumer on n3: the one that there is is on n1")
+	if got, err := Parse("good.yaml", []byte(strings.Replace(gather, "scores/n3/1", "scores/n1/0", 1))); err != nil || got.ProcessPairs() != 32 {
+		t.Errorf("%v, %+v", err, got)
+	}
+}
+
+// A surveyor asks so many at most.
+func TestSurveysAskSoMany(t *testing.T) {
+	text := strings.NewReplacer("count: 8", "count: 17", "pattern: exchange, producers: 4, consumers: 4", "pattern: survey, producers: 1, consumers: 1000").Replace(good)
+	checkProblem(t, text, "5:54", "channel scores would have 17000 consumers: a survey has at most 16384; take fewer")
 }
 
 // A killed producer takes with it how much it had sent.
@@ -387,8 +498,9 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// The files that the project ships are good.
+// The files that the project ships are good, and every pattern is in one, with faults.
 func TestShippedTopologies(t *testing.T) {
+	broken := make(map[Pattern]bool)
 	files, err := filepath.Glob("../../../../testdata/topologies/*.yaml")
 	if err != nil || len(files) < 4 {
 		t.Fatalf("%d files, %v", len(files), err)
@@ -404,6 +516,14 @@ func TestShippedTopologies(t *testing.T) {
 		}
 		if len(got.Expect) == 0 {
 			t.Errorf("%s expects nothing", file)
+		}
+		for _, c := range got.Channels {
+			broken[c.Pattern] = broken[c.Pattern] || got.Has(func(k FaultKind) bool { return k == Cut || k == Kill })
+		}
+	}
+	for _, p := range Patterns {
+		if !broken[p] {
+			t.Errorf("no file has the pattern %s, with cuts or kills", p)
 		}
 	}
 	if _, err := ReadFile("no-such.yaml"); !errors.Is(err, os.ErrNotExist) {
