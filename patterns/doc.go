@@ -108,7 +108,8 @@
 // it; publishers keep the past in memory, for who asks. Order: that of each publisher.
 // What blocks: Publish, for reliable subscribers only. What a dead peer means: a
 // publisher forgets the subscribers of a lost node at once; a subscriber is told that
-// a publisher's node is lost, and goes on with the others.
+// a publisher's node is lost, and goes on with the others. A node that has had no
+// connection for a while and whose lease has ended counts as lost.
 //
 // # Survey
 //

@@ -202,6 +202,7 @@ func openEventPublisher(
 		return nil, err
 	}
 	p.members = newRoster(node, p.producer, patience, p.lost)
+	p.members.known = true // whose lease has ended is to have no partitions
 	p.wg.Go(p.hear)
 	p.wg.Go(p.follow)
 	return p, nil

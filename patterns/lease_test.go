@@ -212,3 +212,117 @@ func TestEventsMemberBackAfterItsLease(t *testing.T) {
 	stop()
 	work.Wait()
 }
+
+// A publisher does not wait for a subscriber's process that was killed, nor keep
+// anything for it, once its lease has ended.
+func TestPubSubSubscriberKilledForGood(t *testing.T) {
+	kids, dir := newNurseryOf(t, shortLease)
+	home := openNodeOf(t, fabric.Config{Name: "here", Directory: dir, ResumeWindow: neverWindow})
+	p := openPublisherOf(t, home, PublisherConfig[[]byte]{
+		Patience: 50 * time.Millisecond, HighWaterMark: fabric.HighWaterMark{Bytes: 10_000},
+	})
+	kids.start("subscriber", "s")
+	check(t, p.WaitSubscribers(testContext(t), 1))
+	kids.kill(0)
+	published := make(chan error, 1)
+	go func() {
+		body := make([]byte, 1000)
+		for range 20 { // more than it and its stream have room for
+			if err := p.Publish(testContext(t), "a", body); err != nil {
+				published <- err
+				return
+			}
+		}
+		published <- nil
+	}()
+	check(t, <-published)
+	await(t, "it to be forgotten", func() bool {
+		st := p.Stats()
+		return st.Subscribers == 0 && len(st.Nodes) == 0
+	})
+}
+
+// A subscriber is told of a publisher's process that was killed once its lease has
+// ended.
+func TestPubSubPublisherKilledForGood(t *testing.T) {
+	kids, dir := newNurseryOf(t, shortLease)
+	s := openSubscriberOf(t, openNodeOf(t, fabric.Config{Name: "here", Directory: dir, ResumeWindow: neverWindow}), SubscriberConfig[int]{})
+	kids.start("publisher", "p")
+	for next := 0; ; next++ {
+		m, err := s.Receive(testContext(t))
+		if lost := lostPeer(err); lost != nil {
+			if next < 100 || lost.Node != "p" {
+				t.Errorf("after %d: %v", next, err)
+			}
+			break
+		}
+		if err != nil || m.Value != next {
+			t.Fatalf("got %d, %v, want %d", m.Value, err, next)
+		}
+		if next == 100 {
+			kids.kill(0)
+		}
+	}
+	if st := s.Stats(); st.Publishers != 0 {
+		t.Errorf("%+v", st)
+	}
+}
+
+// Who was given up and comes back in the same life goes on: the subscriber is told of a
+// loss where messages may be missing, and gets all that is published once it is
+// confirmed again; whichever of the two was away.
+func TestPubSubBackAfterItsLease(t *testing.T) {
+	for _, away := range []string{"publisher", "subscriber"} {
+		t.Run(away, func(t *testing.T) {
+			ctx := testContext(t)
+			dir, addr := newLeased(t, shortLease)
+			l := openLeased(t, addr, fabric.Config{Name: "away"})
+			here := openNodeOf(t, fabric.Config{Name: "here", Directory: hidden{dir}, ResumeWindow: neverWindow})
+			from, to := here, l.node
+			if away == "publisher" {
+				from, to = to, from
+			}
+			p := openPublisherOf(t, from, PublisherConfig[int]{Quality: Reliable, Patience: 50 * time.Millisecond})
+			s := openSubscriberOf(t, to, SubscriberConfig[int]{})
+			publish(t, p, "a", 0)
+			values(t, s, 1)
+			l.hide(true)
+			publish(t, p, "a", 1) // which may come, or not
+			if away == "publisher" {
+				if _, err := s.Receive(ctx); lostPeer(err) == nil || lostPeer(err).Node != "away" {
+					t.Fatal(err)
+				}
+			} else {
+				await(t, "it to be forgotten", func() bool { return p.Stats().Subscribers == 0 })
+			}
+			before := s.Stats()
+			l.hide(false)
+			confirmed := func() bool { return s.Stats().Publishers == 1 && p.Stats().Subscribers == 1 }
+			if away == "publisher" {
+				await(t, "it to be confirmed again", confirmed)
+			} else { // which it was before; so it has to be told of the loss first
+				for told := false; !told; {
+					m, err := s.Receive(ctx)
+					if told = lostPeer(err) != nil; !told && (err != nil || m.Value != 1) {
+						t.Fatalf("%+v, %v", m, err)
+					}
+				}
+				await(t, "it to be confirmed again", confirmed)
+			}
+			publish(t, p, "a", 2)
+			for {
+				m, err := s.Receive(ctx)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if m.Value == 2 {
+					break
+				}
+				t.Errorf("got %d", m.Value)
+			}
+			if st := s.Stats(); st.Malformed != before.Malformed {
+				t.Errorf("%+v", st)
+			}
+		})
+	}
+}

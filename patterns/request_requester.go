@@ -421,10 +421,8 @@ func (r *requester) close() error {
 		r.mu.Lock()
 		r.closed = true
 		leave := appendRecord(nil, kindLeave, r.index())
-		for _, m := range r.servers.members {
-			if m.target != nil {
-				_ = m.target.TrySend(leave) // one that is gone need not know
-			}
+		for _, m := range r.servers.present() {
+			_ = m.target.TrySend(leave) // one that is gone need not know
 		}
 		r.cancel()
 		r.attempts.all(func(_ uint64, a *attempt) {

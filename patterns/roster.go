@@ -28,6 +28,7 @@ type roster[T any] struct {
 	node     *fabric.Node
 	producer *fabric.Producer // on the pattern's channel
 	patience time.Duration
+	known    bool // only those that the node knows now are present
 	// lost takes what a member has away from it, which is gone or away. It may come
 	// back from away.
 	lost func(m *member[T], reason string)
@@ -199,11 +200,11 @@ func waitMembers[T any](ctx, closed context.Context, mu *sync.Mutex, r *roster[T
 // interval is how often watch is to be called.
 func (r *roster[T]) interval() time.Duration { return min(max(r.patience/4, minPatience), time.Second) }
 
-// present are those who can be asked: all but those that are gone, or not known now.
+// present are those who can be asked: all but those that are gone.
 func (r *roster[T]) present() []*member[T] {
 	var list []*member[T]
 	for _, m := range r.members {
-		if m.known && !m.gone {
+		if m.target != nil && !m.gone && (m.known || !r.known) {
 			list = append(list, m)
 		}
 	}
@@ -211,7 +212,7 @@ func (r *roster[T]) present() []*member[T] {
 }
 
 // owner is the member that owns key, nil if there is none. All who know the same
-// members agree on it; one that is away keeps its keys for as long as it is known.
+// members agree on it; one that is away keeps its keys.
 func (r *roster[T]) owner(key []byte) *member[T] {
 	if r.places == nil {
 		r.placed = r.present()
