@@ -2,6 +2,7 @@ package patterns
 
 import (
 	"bytes"
+	"reflect"
 	"sync"
 
 	"github.com/vmihailenco/msgpack/v5"
@@ -24,9 +25,10 @@ const maxDepth = 32
 // A message is walked before it is decoded, and refused if it claims more than
 // it holds or nests deeper than 32. A decoded value refers to nothing in the
 // message.
-func MessagePack[T any]() Codec[T] { return new(messagePack[T]) }
+func MessagePack[T any]() Codec[T] { return &messagePack[T]{plain: newPlain(reflect.TypeFor[T]())} }
 
 type messagePack[T any] struct {
+	plain    *plain    // nil: all is the library's
 	encoders sync.Pool // of *encoder[T]
 	decoders sync.Pool // of *decoder
 }
@@ -60,6 +62,12 @@ func (m *messagePack[T]) Append(dst []byte, v T) ([]byte, error) {
 		e.enc.UseCompactInts(true)
 	}
 	e.out.b, e.value = dst, v
+	if m.plain != nil {
+		dst = m.plain.append(dst, reflect.ValueOf(&e.value).Elem())
+		e.out.b, e.value = nil, *new(T)
+		m.encoders.Put(e)
+		return dst, nil
+	}
 	if err := e.enc.Encode(&e.value); err != nil {
 		return dst, err // and e, which is in the middle of something, is not used again
 	}
@@ -75,6 +83,12 @@ type decoder struct {
 }
 
 func (m *messagePack[T]) Decode(src []byte, v *T) error {
+	if m.plain != nil {
+		if m.plain.read(src, reflect.ValueOf(v).Elem()) {
+			return nil
+		}
+		*v = *new(T)
+	}
 	if err := fabric.CheckMessagePack(src, maxDepth); err != nil {
 		return err
 	}

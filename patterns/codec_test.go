@@ -32,7 +32,10 @@ type compact struct {
 	Flags    uint32
 }
 
-var aReading = reading{Sensor: 70_000, Site: "north tower", Value: 21.5, Flags: 3}
+var (
+	aReading = reading{Sensor: 70_000, Site: "north tower", Value: 21.5, Flags: 3}
+	aCompact = compact{Sensor: 70_000, Site: "north tower", Value: 21.5, Flags: 3}
+)
 
 // roundTrip encodes v behind a prefix, and decodes it.
 func roundTrip[T any](t *testing.T, codec Codec[T], v T) {
@@ -257,7 +260,7 @@ func BenchmarkCodec(b *testing.B) {
 	}
 	benchCoder(b, "raw", newCoder[[]byte](nil), encoded)
 	benchCoder(b, "msgpack", newCoder[reading](nil), aReading)
-	benchCoder(b, "msgpack-array", newCoder[compact](nil), compact{Sensor: 70_000, Site: "north tower", Value: 21.5, Flags: 3})
+	benchCoder(b, "msgpack-array", newCoder[compact](nil), aCompact)
 	benchCoder(b, "library", newCoder[reading](library{}), aReading)
 }
 

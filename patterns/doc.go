@@ -108,7 +108,8 @@
 // it; publishers keep the past in memory, for who asks. Order: that of each publisher.
 // What blocks: Publish, for reliable subscribers only. What a dead peer means: a
 // publisher forgets the subscribers of a lost node at once; a subscriber is told that
-// a publisher's node is lost, and goes on with the others.
+// a publisher's node is lost, and goes on with the others. A node that has had no
+// connection for a while and whose lease has ended counts as lost.
 //
 // # Survey
 //
@@ -227,9 +228,9 @@
 // Delivery: at least once, until a member acknowledges. Order: that of the publishing
 // for the events of a key, whichever members handle them. What blocks: Publish, while
 // too much of the key's partition is not acknowledged. What a dead peer means: a
-// member's partitions move when the fabric says that its node is lost, and what it has
-// not acknowledged is delivered again, marked; with a publisher its unacknowledged
-// events are lost.
+// member's partitions move when its lease has ended and its node has no connection, and
+// what it has not acknowledged is delivered again, marked; with a publisher its
+// unacknowledged events are lost.
 //
 // # Reading the source
 //
@@ -248,7 +249,8 @@
 //
 // events.go tells an event's way. events_publisher.go and events_member.go are the two
 // ends; events_partition.go gives partitions to members, events_hand.go is what a
-// member's program has, events_handle.go runs handlers.
+// member's program has, events_handle.go runs handlers, events_touch.go looks whether
+// they are a member's still.
 //
 // broadcast.go tells how a broadcast gets to all and contributions to one:
 // broadcast_fan.go is what a node keeps for its listeners, gather_lane.go how a

@@ -21,6 +21,10 @@ import (
 //     more events; it moves when the old owner has acknowledged what it has, or is
 //     lost. Then what is not acknowledged is delivered to the new one, marked if it
 //     was delivered before.
+//  6. A member is lost when the fabric says so or, sooner, when its node has had no
+//     connection for a while and its lease has ended. It may live all the same: so it
+//     begins no events while it is out of touch with their publisher, until that has
+//     said that they still are its own, or that it was let go. (events_touch.go)
 //
 //	         chosen            another is chosen              acknowledged all, or lost
 //	nobody's -------> owned ------------------------> leaving ------------------------> owned
@@ -34,10 +38,13 @@ import (
 const (
 	// publisher to member
 	kindEvent = 80 // [acks, partition, epoch, sequence, delivery, size of key] + key, value
+	kindLetGo = 84 // [acks, session]: it is no member any more, and has no partitions
+	kindStill = 86 // [acks, session, question]: it is a member, and has what it had
 	// member to publisher
 	kindGroupHello = 81 // [session, consumer, room]
 	kindUpTo       = 82 // [partition, epoch, sequence]: all up to it are acknowledged
 	kindGroupBye   = 83 // [session]
+	kindAmI        = 85 // [session, question]: is it a member still?
 )
 
 // upToChannel is where members answer publishers.

@@ -13,9 +13,16 @@ type eventHands struct {
 
 	mu     sync.Mutex
 	byKey  map[handKey]*eventHand
+	held   map[fabric.Address]chan struct{} // publishers whose events are not to be begun, until it is closed
 	count  int
 	fewer  bell
 	closed bool
+}
+
+func newEventHands(channel string) eventHands {
+	return eventHands{
+		channel: upToChannel(channel), byKey: make(map[handKey]*eventHand), held: make(map[fabric.Address]chan struct{}),
+	}
 }
 
 // handKey is a partition of one publisher, which is known by its consumer of
@@ -80,8 +87,54 @@ func (h *eventHands) lose(node string) {
 		if key.publisher.Node == node {
 			h.end(e, true)
 			delete(h.byKey, key)
+			h.lift(key.publisher)
 		}
 	}
+}
+
+// letGo gives up the hands of a publisher, which has given them to others.
+func (h *eventHands) letGo(publisher fabric.Address) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for key, e := range h.byKey {
+		if key.publisher == publisher {
+			h.end(e, false)
+			delete(h.byKey, key)
+		}
+	}
+	h.lift(publisher)
+}
+
+// hold lets no event of a publisher be begun until it is lifted.
+func (h *eventHands) hold(publisher fabric.Address) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.held[publisher] == nil {
+		h.held[publisher] = make(chan struct{})
+	}
+}
+
+// goOn takes hold back.
+func (h *eventHands) goOn(publisher fabric.Address) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.lift(publisher)
+}
+
+// lift takes hold back. Under mu.
+func (h *eventHands) lift(publisher fabric.Address) {
+	if held := h.held[publisher]; held != nil {
+		close(held)
+		delete(h.held, publisher)
+	}
+}
+
+// held is nil unless the events are not to be begun now, and is closed when that is
+// over.
+func (e *eventHand) held() <-chan struct{} {
+	e.hands.mu.Lock()
+	defer e.hands.mu.Unlock()
+	return e.hands.held[e.key.publisher]
 }
 
 // ack acknowledges an event. If all before it are, its publisher is told, and of those

@@ -100,9 +100,7 @@ func (h *eventHandling[T]) work(partition int) {
 func (h *eventHandling[T]) do(e Event[T]) {
 	m := h.member
 	for attempt := 1; ; attempt++ {
-		select {
-		case h.free <- struct{}{}:
-		case <-h.ctx.Done():
+		if !h.enter(e.hand) {
 			return
 		}
 		if e.hand.isOver() {
@@ -134,6 +132,28 @@ func (h *eventHandling[T]) do(e Event[T]) {
 		case <-h.ctx.Done():
 			wait.Stop()
 			return
+		}
+	}
+}
+
+// enter waits until an event of the hand may be begun and there is room for a handler,
+// which it takes; or until ctx ends: false.
+func (h *eventHandling[T]) enter(hand *eventHand) bool {
+	for {
+		select {
+		case h.free <- struct{}{}:
+		case <-h.ctx.Done():
+			return false
+		}
+		held := hand.held()
+		if held == nil {
+			return true
+		}
+		<-h.free
+		select {
+		case <-held:
+		case <-h.ctx.Done():
+			return false
 		}
 	}
 }

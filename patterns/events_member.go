@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/zfab/zfab/fabric"
 )
@@ -26,6 +27,11 @@ type EventMemberConfig[T any] struct {
 	// Publishers is how many publishers must finish until Receive says fabric.ErrEnd.
 	// Default: 0, it never ends.
 	Publishers int
+	// Patience is how long a publisher's node may be without connection until Handle
+	// begins no more of its events: others may have them by then. It goes on when the
+	// publisher has said that they have not. Default: 1 s; at least 10 ms. See
+	// EventPublisherConfig.Patience, which must be longer.
+	Patience time.Duration
 	// MaxAttempts is how often Handle tries an event whose handler fails, before it
 	// gives it up: counted, logged, and acknowledged. Default: 0, until it succeeds; the
 	// event's partition waits for it.
@@ -38,12 +44,15 @@ type EventMemberConfig[T any] struct {
 
 func (c EventMemberConfig[T]) withDefaults() (EventMemberConfig[T], error) {
 	c.InFlight = cmp.Or(c.InFlight, defaultInFlight)
+	c.Patience = cmp.Or(c.Patience, defaultMemberPatience)
 	if c.Logger == nil {
 		c.Logger = slog.Default()
 	}
 	switch {
 	case c.InFlight < 0 || c.InFlight > maxInFlight:
 		return c, &fabric.ConfigError{Field: "InFlight", Value: c.InFlight, Reason: fmt.Sprintf("be 1 to %d", maxInFlight)}
+	case c.Patience < minPatience:
+		return c, &fabric.ConfigError{Field: "Patience", Value: c.Patience, Reason: fmt.Sprintf("be at least %v", minPatience)}
 	case c.MaxAttempts < 0:
 		return c, &fabric.ConfigError{Field: "MaxAttempts", Value: c.MaxAttempts, Reason: "not be negative"}
 	}
@@ -67,7 +76,9 @@ func (c EventMemberConfig[T]) withDefaults() (EventMemberConfig[T], error) {
 // What a dead peer means: Receive returns a *fabric.PeerLostError for each node with
 // publishers that is lost, and may go on. The events of a lost publisher cannot be
 // acknowledged any more; those that Handle has not begun are dropped and counted, as
-// it may be this node that was cut off, and others handle them by now.
+// it may be this node that was cut off, and others handle them by now. It is the same
+// with the events of a publisher that has let this member go meanwhile, but that it
+// need not be told: the member comes again by itself.
 type EventMember[T any] struct {
 	core     *eventMember
 	coder    coder[T]
@@ -83,7 +94,7 @@ func OpenEventMember[T any](ctx context.Context, node *fabric.Node, cfg EventMem
 	cfg, err := cfg.withDefaults()
 	if err == nil {
 		var core *eventMember
-		if core, err = openEventMember(ctx, node, cfg.Channel, cfg.InFlight, cfg.Publishers); err == nil {
+		if core, err = openEventMember(ctx, node, cfg.Channel, cfg.InFlight, cfg.Publishers, cfg.Patience); err == nil {
 			return &EventMember[T]{core: core, coder: newCoder(cfg.Codec), attempts: cfg.MaxAttempts, logger: cfg.Logger}, nil
 		}
 	}
@@ -207,12 +218,14 @@ type EventMemberStats struct {
 }
 
 // eventMember is an EventMember without its type. It owns a goroutine that says hello
-// to publishers.
+// to publishers, and one that looks whether it is in touch with them.
 type eventMember struct {
+	node     *fabric.Node
 	channel  string
 	consumer *fabric.Consumer
 	acks     *fabric.Producer
 	room     int
+	patience time.Duration
 	greeter  *greeter        // of publishers
 	ctx      context.Context // ends with close
 	cancel   context.CancelFunc
@@ -223,7 +236,8 @@ type eventMember struct {
 
 	mu       sync.Mutex
 	closed   bool
-	handling sync.WaitGroup // Handles under way
+	handling sync.WaitGroup            // Handles under way
+	touches  map[fabric.Address]*touch // by publishers' consumers of acknowledgements
 
 	closing sync.Once
 	closeIt error
@@ -246,8 +260,8 @@ type receivedEvent struct {
 	source fabric.Address
 }
 
-func openEventMember(ctx context.Context, node *fabric.Node, channel string, room, promised int) (_ *eventMember, err error) {
-	m := &eventMember{channel: channel, room: room, hands: eventHands{channel: upToChannel(channel), byKey: make(map[handKey]*eventHand)}}
+func openEventMember(ctx context.Context, node *fabric.Node, channel string, room, promised int, patience time.Duration) (_ *eventMember, err error) {
+	m := &eventMember{node: node, channel: channel, room: room, patience: patience, hands: newEventHands(channel), touches: make(map[fabric.Address]*touch)}
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	if m.consumer, err = node.Consumer(ctx, channel, fabric.ConsumerConfig{Producers: promised}); err != nil {
 		return nil, err
@@ -258,6 +272,7 @@ func openEventMember(ctx context.Context, node *fabric.Node, channel string, roo
 	}
 	m.greeter = newGreeter(m.acks, kindGroupHello, m.consumer.Address().Index, room)
 	m.wg.Go(func() { m.greeter.greet(m.ctx) })
+	m.wg.Go(m.keepTouch)
 	return m, nil
 }
 
@@ -268,11 +283,19 @@ func (m *eventMember) receive(ctx context.Context) (key, body []byte, got receiv
 		if err != nil {
 			if lost := lostPeer(err); lost != nil {
 				m.hands.lose(lost.Node)
+				m.lostTouch(lost.Node)
 			}
 			return nil, nil, got, err
 		}
 		got.source = msg.Source()
 		kind, f := readRecord(msg.Body)
+		if kind == kindLetGo || kind == kindStill {
+			if m.told(got.source.Node, kind, &f) {
+				continue
+			}
+			m.malformed.Add(1)
+			return nil, nil, got, &RecordError{Channel: m.channel, From: got.source}
+		}
 		acks, partition, epoch := f.number(), f.number(), f.number()
 		got.info = eventInfo{f.number(), f.number()}
 		size := f.number()

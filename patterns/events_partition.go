@@ -68,7 +68,7 @@ func (p *eventPublisher) advance(part *partition) (dropped error) {
 	for part.sent < len(part.events) && part.sent < m.seat.room {
 		e := &part.events[part.sent]
 		var mem [headRoom]byte
-		head := appendRecord(mem[:0], kindEvent, uint64(p.acks.Address().Index), part.index, part.epoch, e.sequence, e.deliveries+1, uint64(e.key))
+		head := appendRecord(mem[:0], kindEvent, p.index(), part.index, part.epoch, e.sequence, e.deliveries+1, uint64(e.key))
 		switch err := e.body.trySend(m.target, head); {
 		case err == nil:
 			if part.sent++; e.deliveries > 0 {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"sync"
+	"time"
 
 	"github.com/zfab/zfab/fabric"
 )
@@ -24,19 +25,27 @@ type EventPublisherConfig[T any] struct {
 	// Publish waits beyond it. One event may be larger. Default: 1 MiB of encoded
 	// events, 1,024 events.
 	Unacknowledged fabric.HighWaterMark
+	// Patience is how long a member's node may be without connection until its partitions
+	// move, once its lease has ended as well. It must be longer than the members'
+	// Patience, by at least as much as the two nodes may be apart in finding that the
+	// connection is gone, or two members may handle a key at a time. Default: 5 s; at
+	// least 10 ms.
+	Patience time.Duration
 	// Codec encodes events. Default: raw for []byte, else MessagePack.
 	Codec Codec[T]
 }
 
 const (
-	defaultPartitions  = 64
-	maxPartitions      = 1 << 10 // far fewer than there are places for keys
-	defaultEventsBytes = 1 << 20
-	defaultEvents      = 1 << 10
+	defaultEventsPatience = 5 * time.Second
+	defaultPartitions     = 64
+	maxPartitions         = 1 << 10 // far fewer than there are places for keys
+	defaultEventsBytes    = 1 << 20
+	defaultEvents         = 1 << 10
 )
 
 func (c EventPublisherConfig[T]) withDefaults() (EventPublisherConfig[T], error) {
 	c.Partitions = cmp.Or(c.Partitions, defaultPartitions)
+	c.Patience = cmp.Or(c.Patience, defaultEventsPatience)
 	c.Unacknowledged.Bytes = cmp.Or(c.Unacknowledged.Bytes, defaultEventsBytes)
 	c.Unacknowledged.Messages = cmp.Or(c.Unacknowledged.Messages, defaultEvents)
 	switch {
@@ -46,6 +55,8 @@ func (c EventPublisherConfig[T]) withDefaults() (EventPublisherConfig[T], error)
 		return c, &fabric.ConfigError{Field: "Unacknowledged.Messages", Value: c.Unacknowledged.Messages, Reason: "not be negative"}
 	case c.Unacknowledged.Bytes < 0:
 		return c, &fabric.ConfigError{Field: "Unacknowledged.Bytes", Value: c.Unacknowledged.Bytes, Reason: "not be negative"}
+	case c.Patience < minPatience:
+		return c, &fabric.ConfigError{Field: "Patience", Value: c.Patience, Reason: fmt.Sprintf("be at least %v", minPatience)}
 	}
 	return c, nil
 }
@@ -66,10 +77,12 @@ func (c EventPublisherConfig[T]) withDefaults() (EventPublisherConfig[T], error)
 // its own keys only.
 //
 // What a dead peer means: a dead member's partitions move to others, with what it has
-// not acknowledged, when the fabric says that its node is lost or started anew: after
-// the node's ResumeWindow at the latest, and not while it may only be out of reach,
-// as two members would then handle a key at a time. Publish never fails because of a
-// member.
+// not acknowledged, when its node has had no connection for Patience and its lease has
+// ended, or when the fabric says that it is lost or started anew: after the node's
+// ResumeWindow at the latest. One that has a connection or a lease keeps what it has.
+// One that was only cut off and comes back begins no event that others have by then
+// (see EventMemberConfig.Patience), and is a member again. Publish never fails because
+// of a member.
 type EventPublisher[T any] struct {
 	core  *eventPublisher
 	coder coder[T]
@@ -80,7 +93,7 @@ func OpenEventPublisher[T any](ctx context.Context, node *fabric.Node, cfg Event
 	cfg, err := cfg.withDefaults()
 	if err == nil {
 		var core *eventPublisher
-		if core, err = openEventPublisher(ctx, node, cfg.Channel, cfg.Partitions, cfg.Unacknowledged); err == nil {
+		if core, err = openEventPublisher(ctx, node, cfg.Channel, cfg.Partitions, cfg.Unacknowledged, cfg.Patience); err == nil {
 			return &EventPublisher[T]{core: core, coder: newCoder(cfg.Codec)}, nil
 		}
 	}
@@ -169,7 +182,9 @@ type eventPublisher struct {
 	closeIt error
 }
 
-func openEventPublisher(ctx context.Context, node *fabric.Node, channel string, partitions int, bound fabric.HighWaterMark) (*eventPublisher, error) {
+func openEventPublisher(
+	ctx context.Context, node *fabric.Node, channel string, partitions int, bound fabric.HighWaterMark, patience time.Duration,
+) (*eventPublisher, error) {
 	p := &eventPublisher{channel: channel, bound: bound, parts: make([]partition, partitions)}
 	for i := range p.parts {
 		p.parts[i].index = uint64(i)
@@ -186,8 +201,8 @@ func openEventPublisher(ctx context.Context, node *fabric.Node, channel string, 
 		p.acks.Close()
 		return nil, err
 	}
-	// Nobody is away: a member whose node is out of reach keeps its partitions.
-	p.members = newRoster(node, p.producer, 0, p.lost)
+	p.members = newRoster(node, p.producer, patience, p.lost)
+	p.members.known = true // whose lease has ended is to have no partitions
 	p.wg.Go(p.hear)
 	p.wg.Go(p.follow)
 	return p, nil
@@ -269,6 +284,15 @@ func (p *eventPublisher) take(from fabric.Address, record []byte) bool {
 			return false
 		}
 		p.members.hello(from, session, int(index), int(room))
+	case kindAmI:
+		session, question := f.number(), f.number()
+		if !f.end() {
+			return false
+		}
+		// Who is none was told when it was let go.
+		if m := p.members.members[from]; m != nil && m.session == session && m.target != nil {
+			p.tell(m, kindStill, session, question)
+		}
 	case kindGroupBye:
 		session := f.number()
 		if !f.end() {
@@ -281,16 +305,26 @@ func (p *eventPublisher) take(from fabric.Address, record []byte) bool {
 	return true
 }
 
+// tell says something to a member. Under mu.
+func (p *eventPublisher) tell(m *member[struct{}], kind uint64, numbers ...uint64) {
+	var mem [headRoom]byte
+	b := appendArray(mem[:0], 2+len(numbers))
+	_ = m.target.TrySend(appendNumbers(appendNumber(appendNumber(b, kind), p.index()), numbers)) // one that is gone need not know
+}
+
+// index is what members address this publisher by.
+func (p *eventPublisher) index() uint64 { return uint64(p.acks.Address().Index) }
+
 // follow follows which members take events, until the publisher is closed.
 func (p *eventPublisher) follow() {
+	tick := time.NewTicker(p.members.interval())
+	defer tick.Stop()
 	for {
 		changed := p.producer.Changed()
 		p.mu.Lock()
-		p.members.reachAll()
-		for _, m := range p.members.present() {
-			if _, err := p.producer.To(m.addr); err != nil { // it leaves: what it has it may still acknowledge
-				p.members.retire(m)
-			}
+		p.members.reachAll() // who leaves may still acknowledge what it has
+		for _, m := range p.members.abandon(time.Now()) {
+			p.tell(m, kindLetGo, m.session)
 		}
 		p.rebalance()
 		p.mu.Unlock()
@@ -298,6 +332,7 @@ func (p *eventPublisher) follow() {
 		case <-p.ctx.Done():
 			return
 		case <-changed:
+		case <-tick.C:
 		}
 	}
 }

@@ -71,13 +71,14 @@ type nursery struct {
 // newNursery returns a directory for this process and its children.
 func newNursery(t testing.TB) (*nursery, *directory.Registry) {
 	t.Helper()
-	dir := directory.NewRegistry()
-	server, err := directory.Serve(testContext(t), dir, "tcp://127.0.0.1:0", slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { check(t, server.Close()) })
-	n := &nursery{t: t, directory: server.Addr()}
+	return newNurseryOf(t, directory.DefaultLease)
+}
+
+// newNurseryOf is newNursery whose children are registered for a lease.
+func newNurseryOf(t testing.TB, lease time.Duration) (*nursery, *directory.Registry) {
+	t.Helper()
+	dir, address := newLeased(t, lease)
+	n := &nursery{t: t, directory: address}
 	t.Cleanup(func() {
 		for len(n.running) > 0 {
 			n.kill(0)

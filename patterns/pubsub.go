@@ -30,6 +30,11 @@ import (
 //     reliable one tells each publisher how much it has handled, which is room for
 //     more.
 //
+// Who is dead is given up when the fabric says so or, sooner, when its lease has ended
+// and its node has had no connection for a while. If it is alive and comes back, all
+// begins anew: a publisher says hello with another token, and subscribers are told that
+// something may be missing.
+//
 // Where something is dropped it is counted for each subscription that wanted it:
 // in the outlet, whose word of it goes in the place of what is missing, and in the
 // queue, where the count stands in that place.
@@ -83,6 +88,7 @@ const (
 	kindUnsubscribe = 42 // [token, subscription]
 	kindHandled     = 43 // [token, subscription, messages, bytes]
 	kindUnhub       = 44 // [token]: the hub closes
+	kindAnew        = 45 // [token]: the hub has given the publisher up, which is to begin anew
 )
 
 // subscriptionChannel is where hubs speak to publishers.

@@ -370,6 +370,11 @@ func FuzzPubSubRecords(f *testing.F) {
 	f.Add(uint64(kindSubscribe), uint64(7), uint64(1), "", appendFilters(nil, []Filter{Pattern("a.*")}))
 	published, ended := 0, false
 	f.Fuzz(func(t *testing.T, kind, first, second uint64, text string, body []byte) {
+		// What is interesting is made shorter in as many runs as the square of its length,
+		// each of which takes milliseconds: larger inputs would take all of the time.
+		if len(text)+len(body) > 48 {
+			t.Skip("the records are all shorter")
+		}
 		if ended = ended || first == sub && (kind == kindEvicted || kind == kindDenied); ended {
 			ended = s.core.refused() != nil
 			t.Skip("a publisher may say that, and ends the subscriber")

@@ -8,8 +8,11 @@ import (
 )
 
 // meet says hello to hubs until the publisher is closed: to those that are new, to
-// those that are there again, and to those that were forgotten without their word.
+// those that are there again, and to those that were forgotten without their word. It
+// gives up those whose lease has ended and who have no connection.
 func (p *publisher) meet() {
+	tick := time.NewTicker(min(max(p.cfg.patience/4, minPatience), time.Second))
+	defer tick.Stop()
 	for {
 		changed := p.producer.Changed()
 		there := make(map[fabric.Address]bool)
@@ -21,19 +24,39 @@ func (p *publisher) meet() {
 			}
 		}
 		for addr, o := range p.byAddr {
-			// One with subscriptions may be there all the same: its stream will tell.
-			if !there[addr] && len(o.subs) == 0 {
+			// One with subscriptions may be there all the same.
+			if !there[addr] && (len(o.subs) == 0 || o.away.tooLong(p.node, addr.Node, p.cfg.patience)) {
 				p.forget(o)
+			} else if there[addr] {
+				o.away = absence{}
 			}
 		}
 		p.mu.Unlock()
 		select {
 		case <-changed:
 		case <-p.greet:
+		case <-tick.C:
 		case <-p.ctx.Done():
 			return
 		}
 	}
+}
+
+// absence is since when a node was seen without connection; zero if it has one.
+type absence struct{ since time.Time }
+
+// tooLong looks at the node, and reports whether it is without connection for longer
+// than patience.
+func (a *absence) tooLong(here *fabric.Node, node string, patience time.Duration) bool {
+	switch now := time.Now(); {
+	case here.Connected(node):
+		a.since = time.Time{}
+	case a.since.IsZero():
+		a.since = now
+	default:
+		return now.Sub(a.since) > patience
+	}
+	return false
 }
 
 // hello makes an outlet for a hub, unless there is one on that stream. Under mu.
@@ -119,6 +142,13 @@ func (p *publisher) take(from fabric.Address, record []byte) bool {
 		}
 		if o != nil {
 			p.forget(o)
+		}
+	case kindAnew:
+		if !f.end() {
+			return false
+		}
+		if o != nil {
+			p.lose(o)
 		}
 	default:
 		return false

@@ -35,6 +35,9 @@ type hub struct {
 	sources     map[fabric.Address]*source // by their producers
 	byAnswer    map[fabric.Address]*source // by their consumers beside the channel
 	news        chan struct{}              // closed when something has changed that a subscriber may wait for
+	away        []*source                  // that the reading goroutine is to give up
+	sleep       context.Context            // in which it waits, and rises from when there are some
+	rise        context.CancelFunc         // of sleep
 	closed      bool
 }
 
@@ -51,6 +54,8 @@ type source struct {
 	// Under the hub's mu.
 	ties     map[uint64]*tie // by subscriber
 	finished bool
+	absence  absence
+	given    bool // up: what it still sends is dropped, until it begins anew
 }
 
 // wanting is who wants a topic.
@@ -157,6 +162,7 @@ func openHub(ctx context.Context, key hubKey) (*hub, error) {
 		key: key, sources: make(map[fabric.Address]*source), byAnswer: make(map[fabric.Address]*source),
 		news: make(chan struct{}),
 	}
+	h.sleep, h.rise = context.WithCancel(context.Background())
 	// First, so that a publisher that says hello can be answered.
 	var err error
 	h.producer, err = key.node.Producer(ctx, subscriptionChannel(key.channel), fabric.ProducerConfig{HighWaterMark: saidMost})
@@ -186,6 +192,7 @@ func (h *hub) close() error {
 	h.cancel()
 	err := h.consumer.Close()
 	h.wg.Wait()
+	h.rise()
 	ctx, cancel := context.WithTimeout(context.Background(), closePatience)
 	defer cancel()
 	for _, t := range told {
@@ -205,26 +212,38 @@ func (s *source) tell(record []byte) {
 	}
 }
 
-// look reaches publishers as the node gets to know them, until the hub is closed.
+// look reaches publishers as the node gets to know them, until the hub is closed. It
+// has those given up whose lease has ended and who have no connection.
 func (h *hub) look() {
+	tick := time.NewTicker(defaultPubSubPatience / 4)
+	defer tick.Stop()
+	changed := h.producer.Changed()
 	for {
-		changed := h.producer.Changed()
 		there := make(map[fabric.Address]bool)
 		for _, addr := range h.producer.Consumers() {
 			there[addr] = true
 		}
 		h.mu.Lock()
 		for _, s := range h.sources {
-			if s.finished && !there[s.answer] {
-				h.remove(s)
-			} else {
+			switch {
+			case there[s.answer]:
+				s.absence = absence{}
 				h.reach(s)
+			case s.finished:
+				h.remove(s)
+			case !s.given && s.absence.tooLong(h.key.node, s.addr.Node, defaultPubSubPatience):
+				h.away = append(h.away, s)
+				h.rise()
 			}
 		}
-		h.news = signal(h.news)
 		h.mu.Unlock()
 		select {
 		case <-changed:
+			changed = h.producer.Changed()
+			h.mu.Lock()
+			h.news = signal(h.news)
+			h.mu.Unlock()
+		case <-tick.C:
 		case <-h.ctx.Done():
 			return
 		}
@@ -248,7 +267,7 @@ func (h *hub) reach(s *source) {
 
 // ask subscribes at a publisher. Under mu.
 func (h *hub) ask(s *source, sub *subscriber) {
-	if s.target.Load() == nil || s.finished || sub.leaving {
+	if s.target.Load() == nil || s.finished || s.given || sub.leaving {
 		return
 	}
 	t := s.ties[sub.id]

@@ -21,6 +21,7 @@ type outlet struct {
 	target *fabric.Target
 	subs   map[uint64]*subscription
 	gone   bool
+	away   absence
 
 	waiting  chain[dispatch]
 	sending  bool   // a goroutine sends

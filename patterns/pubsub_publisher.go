@@ -23,6 +23,10 @@ type PublisherConfig[T any] struct {
 	// published until this publisher waits no longer for it. Default: 0, it waits for
 	// as long as Publish's context allows; at least 10 ms.
 	EvictAfter time.Duration
+	// Patience is how long a node with subscribers may be without connection until it is
+	// forgotten, with what waits for it, once its lease has ended as well. Default: 2 s;
+	// at least 10 ms.
+	Patience time.Duration
 	// Backlog bounds what waits here for a node whose stream is full, besides what
 	// reliable subscribers have room for: beyond it the oldest is dropped. Messages that
 	// give way to newer ones of their topic have as much for themselves. While somebody
@@ -61,9 +65,10 @@ type PublisherConfig[T any] struct {
 // nodes have stored what was published. Each ends with its context.
 //
 // What a dead peer means: the subscriptions of a node that is lost are forgotten at
-// once, and Publish waits for them no more. A node that is without connection has
-// its messages kept, within the bounds, for as long as fabric takes it to come
-// back.
+// once, and Publish waits for them no more; so are those of one that has had no
+// connection for Patience and whose lease has ended. A node that is without connection
+// has its messages kept until then, within the bounds, for as long as fabric takes it
+// to come back.
 type Publisher[T any] struct {
 	core  *publisher
 	coder coder[T]
@@ -72,7 +77,7 @@ type Publisher[T any] struct {
 // OpenPublisher makes a publisher. It waits, until ctx ends, for the directory.
 func OpenPublisher[T any](ctx context.Context, node *fabric.Node, cfg PublisherConfig[T]) (*Publisher[T], error) {
 	core, err := openPublisher(ctx, node, publisherConfig{
-		channel: cfg.Channel, quality: cfg.Quality, evictAfter: cfg.EvictAfter, backlog: cfg.Backlog,
+		channel: cfg.Channel, quality: cfg.Quality, evictAfter: cfg.EvictAfter, patience: cfg.Patience, backlog: cfg.Backlog,
 		stream: cfg.HighWaterMark, retain: cfg.Retain, replay: cfg.Replay,
 	})
 	if err != nil {
@@ -173,6 +178,7 @@ type publisherConfig struct {
 	channel         string
 	quality         Quality
 	evictAfter      time.Duration
+	patience        time.Duration
 	backlog, stream fabric.HighWaterMark
 	retain, replay  int
 }
@@ -187,12 +193,17 @@ func (c publisherConfig) withDefaults() (publisherConfig, error) {
 	if c.backlog.Bytes == 0 {
 		c.backlog.Bytes = defaultBehind.Bytes
 	}
+	if c.patience == 0 {
+		c.patience = defaultPubSubPatience
+	}
 	history := fmt.Sprintf("be 0 to %d", maxHistory)
 	switch {
 	case c.quality > Reliable:
 		return c, fmt.Errorf("there is no %s", c.quality)
 	case c.evictAfter != 0 && c.evictAfter < minEvictAfter:
 		return c, &fabric.ConfigError{Field: "EvictAfter", Value: c.evictAfter, Reason: fmt.Sprintf("be at least %v", minEvictAfter)}
+	case c.patience < minPatience:
+		return c, &fabric.ConfigError{Field: "Patience", Value: c.patience, Reason: fmt.Sprintf("be at least %v", minPatience)}
 	case c.backlog.Messages < 0 || c.backlog.Messages > maxQueue:
 		return c, &fabric.ConfigError{Field: "Backlog.Messages", Value: c.backlog.Messages, Reason: fmt.Sprintf("be 1 to %d", maxQueue)}
 	case c.backlog.Bytes < 0:
@@ -205,11 +216,16 @@ func (c publisherConfig) withDefaults() (publisherConfig, error) {
 	return c, nil
 }
 
+// defaultPubSubPatience is how long publishers and subscribers' nodes wait for each
+// other to come back whose leases have ended.
+const defaultPubSubPatience = 2 * time.Second
+
 // publisher is a Publisher without its type. It owns a goroutine that reads what
 // hubs say, one that greets them, and one for each outlet in which something
 // waits.
 type publisher struct {
 	cfg      publisherConfig
+	node     *fabric.Node
 	producer *fabric.Producer
 	heard    *fabric.Consumer // what hubs say
 	ctx      context.Context  // ends with close
@@ -239,7 +255,7 @@ func openPublisher(ctx context.Context, node *fabric.Node, cfg publisherConfig) 
 		return nil, err
 	}
 	p := &publisher{
-		cfg: cfg, greet: make(chan struct{}, 1), byAddr: make(map[fabric.Address]*outlet),
+		cfg: cfg, node: node, greet: make(chan struct{}, 1), byAddr: make(map[fabric.Address]*outlet),
 		routes: newMatcher(newRoute), history: history{messages: cfg.replay, topics: cfg.retain},
 		moved: make(chan struct{}), came: make(chan struct{}),
 	}

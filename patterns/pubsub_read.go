@@ -28,10 +28,12 @@ func (h *hub) read() {
 			h.rouseAll()
 		}
 		if err == context.Canceled {
-			m, err = h.consumer.Receive(context.Background())
+			m, err = h.consumer.Receive(h.resting())
 		}
 		lost := lostPeer(err)
 		switch {
+		case err == context.Canceled:
+			h.giveUp()
 		case lost != nil:
 			h.lost(lost)
 		case err != nil:
@@ -41,6 +43,32 @@ func (h *hub) read() {
 			h.strange(m.Source())
 		}
 	}
+}
+
+// resting is the context in which the reading goroutine waits, until somebody is to be
+// given up.
+func (h *hub) resting() context.Context {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.sleep
+}
+
+// giveUp gives up the publishers that are away for too long. Each is told, for when it
+// comes back.
+func (h *hub) giveUp() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.rise()
+	h.sleep, h.rise = context.WithCancel(context.Background())
+	for _, s := range h.away {
+		if h.sources[s.addr] != s || s.given {
+			continue
+		}
+		s.given = true
+		s.tell(appendRecord(nil, kindAnew, s.token))
+		h.part(s, h.loss(s.addr, "it has no connection, and its lease has ended"))
+	}
+	h.away = nil
 }
 
 func (h *hub) rouseAll() {
@@ -87,6 +115,9 @@ func (h *hub) take(from fabric.Address, record []byte) bool {
 			return false // whoever publishes says hello first
 		}
 		h.last = s
+	}
+	if s.given {
+		return true // missed, as its subscribers know
 	}
 	if s.deaf.Load() {
 		h.mu.Lock()
@@ -249,6 +280,12 @@ func (h *hub) dismiss(s *source, lost *fabric.PeerLostError) {
 	if h.last == s {
 		h.last = nil // what it still sends is a stranger's
 	}
+	h.part(s, lost)
+}
+
+// part ends what subscribers have of a publisher, and tells them why, unless it had
+// finished. The reading goroutine's, under mu.
+func (h *hub) part(s *source, lost *fabric.PeerLostError) {
 	for _, t := range s.ties {
 		if t.confirmed {
 			t.subscriber.lost(lost)

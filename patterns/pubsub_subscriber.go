@@ -64,7 +64,8 @@ type SubscriberConfig[T any] struct {
 //
 // What a dead peer means: Receive returns a *fabric.PeerLostError for each node with
 // publishers that had not finished and is lost, or has forgotten the subscription,
-// and may go on; after that error messages of that node may be missing. A publisher
+// and may go on; after that error messages of that node may be missing. One whose lease
+// has ended counts as lost once it has had no connection for two seconds. A publisher
 // that comes back is subscribed to by itself, and asked for the past again.
 type Subscriber[T any] struct {
 	core        *subscriber

@@ -23,6 +23,7 @@ type relay struct {
 	mu     sync.Mutex
 	target string
 	shut   bool // no connection is let through
+	rate   int  // bytes that pass in a second, each way; 0: as many as there are
 	conns  map[net.Conn]struct{}
 	cuts   int // connections cut
 }
@@ -66,7 +67,7 @@ func (r *relay) accept() {
 			return
 		}
 		r.mu.Lock()
-		target, shut := r.target, r.shut
+		target, shut, rate := r.target, r.shut, r.rate
 		r.mu.Unlock()
 		far, err := net.Dial("tcp", target)
 		if err != nil || shut {
@@ -81,7 +82,7 @@ func (r *relay) accept() {
 		r.mu.Unlock()
 		for _, pair := range [][2]net.Conn{{near, far}, {far, near}} {
 			r.wg.Go(func() {
-				_, _ = io.Copy(pair[0], pair[1])
+				passOn(pair[0], pair[1], rate)
 				r.mu.Lock()
 				defer r.mu.Unlock()
 				for _, c := range pair {
@@ -90,6 +91,31 @@ func (r *relay) accept() {
 				}
 			})
 		}
+	}
+}
+
+// passOn passes on what comes from one connection to another, until either ends. With a
+// rate it does so in small pieces, and buffers little.
+func passOn(to, from net.Conn, rate int) {
+	if rate == 0 {
+		_, _ = io.Copy(to, from)
+		return
+	}
+	piece := make([]byte, 16<<10)
+	_ = from.(*net.TCPConn).SetReadBuffer(len(piece))
+	_ = to.(*net.TCPConn).SetWriteBuffer(len(piece))
+	for due := time.Now(); ; time.Sleep(time.Until(due)) {
+		n, err := from.Read(piece)
+		if n > 0 {
+			_, err = to.Write(piece[:n])
+		}
+		if err != nil {
+			return
+		}
+		if now := time.Now(); due.Before(now) {
+			due = now
+		}
+		due = due.Add(time.Second * time.Duration(n) / time.Duration(rate))
 	}
 }
 

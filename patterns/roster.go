@@ -21,10 +21,14 @@ import (
 //	   |              | bye, node lost,            v      | connected again
 //	   +--------------+ hello of another session  away ---+
 //	                                              (no connection for longer than patience)
+//
+// One that the node knows no more, because its lease has ended or it leaves, gets
+// nothing new until the node knows it again.
 type roster[T any] struct {
 	node     *fabric.Node
 	producer *fabric.Producer // on the pattern's channel
 	patience time.Duration
+	known    bool // only those that the node knows now are present
 	// lost takes what a member has away from it, which is gone or away. It may come
 	// back from away.
 	lost func(m *member[T], reason string)
@@ -43,6 +47,7 @@ type member[T any] struct {
 	source  fabric.Address // its producer beside the channel
 	session uint64
 	target  *fabric.Target // nil until the node knows the consumer, and never changed after
+	known   bool           // the node knows the consumer now
 	seat    *seat[*member[T]]
 
 	since time.Time // when its node was first seen without connection; zero if it has one
@@ -106,12 +111,16 @@ func (r *roster[T]) retire(m *member[T]) {
 // reach finds m's consumer, or finds that it is there no more.
 func (r *roster[T]) reach(m *member[T]) {
 	t, err := r.producer.To(m.addr)
-	if err == nil && m.target == nil {
-		m.target, r.places = t, nil
-		close(r.came)
-		r.came = make(chan struct{})
+	if known := err == nil; known != m.known {
+		m.known, r.places = known, nil
+		if m.target == nil {
+			m.target = t
+		}
+		if known {
+			r.came = signal(r.came)
+		}
 	}
-	if err == nil && !m.gone && !m.away {
+	if m.known && !m.gone && !m.away {
 		r.balance.sit(m.seat)
 	} else {
 		r.balance.leave(m.seat)
@@ -149,6 +158,27 @@ func (r *roster[T]) watch(now time.Time) {
 	}
 }
 
+// abandon lets those go that have no connection for longer than patience and that the
+// node knows no more: their lease has ended. It returns those whose targets may still
+// take a word of it, for when they are back. It is for who does not watch, and to be
+// called every interval.
+func (r *roster[T]) abandon(now time.Time) (list []*member[T]) {
+	for _, m := range r.members {
+		switch {
+		case m.known || r.node.Connected(m.addr.Node):
+			m.since = time.Time{}
+		case m.since.IsZero():
+			m.since = now
+		case now.Sub(m.since) > r.patience:
+			r.leave(m, fmt.Sprintf("its node %s has no connection, and its lease has ended", m.addr.Node))
+			if m.target != nil {
+				list = append(list, m)
+			}
+		}
+	}
+	return list
+}
+
 // waitMembers waits until so many can be given work, and returns how many. mu is
 // the roster's; ctx ends the wait, and so does closed with fabric.ErrClosed.
 func waitMembers[T any](ctx, closed context.Context, mu *sync.Mutex, r *roster[T], count int) (int, error) {
@@ -176,7 +206,7 @@ func (r *roster[T]) interval() time.Duration { return min(max(r.patience/4, minP
 func (r *roster[T]) present() []*member[T] {
 	var list []*member[T]
 	for _, m := range r.members {
-		if m.target != nil && !m.gone {
+		if m.target != nil && !m.gone && (m.known || !r.known) {
 			list = append(list, m)
 		}
 	}

@@ -116,7 +116,8 @@ func (c RoundsConfig[V]) withDefaults() (RoundsConfig[V], error) {
 //
 // Computations at once, each with Rounds or an Exchange of its own, share the links
 // between nodes: a link serves its streams in turn, by bytes, so that each gets its
-// share whatever the others have waiting.
+// share whatever the others have waiting. Who waits at its barrier has nothing waiting:
+// of rounds that are less than the streams hold, computations end about as many.
 type Rounds[V any] struct {
 	channel   string
 	open      []*Exchange // one for each open round

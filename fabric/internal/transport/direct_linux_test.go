@@ -72,11 +72,11 @@ func TestAComputationIsInterruptedAfterADirectRead(t *testing.T) {
 	var arrived atomic.Bool
 	second := make(chan error, 1)
 	go func() {
-		_, err := sources[1].readTo(make([]byte, 1))
+		_, err := sources[1].readTo(make([]byte, 1), nil)
 		arrived.Store(true)
 		second <- err
 	}()
-	if _, err := sources[0].readTo(make([]byte, 1)); err != nil {
+	if _, err := sources[0].readTo(make([]byte, 1), nil); err != nil {
 		t.Fatal(err)
 	}
 	for begin := time.Now(); !arrived.Load(); {
