@@ -34,8 +34,8 @@ var immaterial = map[reflect.Type][]string{
 	reflect.TypeFor[Link](): {"cfg", "mu", "conn", "sleeping", "prompt", "carry", "heard", "silent", "cause", "wake", "wg"},
 	// The configuration is one for all states, counters are for people, and of
 	// pings only who asks knows the number. No connection lasts long enough here
-	// for its age to matter.
-	reflect.TypeFor[core](): {"cfg", "link", "stats", "nonce", "uptime"},
+	// for its age to matter. Nobody here waits for the end of a stream.
+	reflect.TypeFor[core](): {"cfg", "link", "stats", "nonce", "uptime", "parting"},
 	// How long a stream was idle is a choice at every tick here, and a consumer
 	// that went away always comes back in time.
 	reflect.TypeFor[SendStream](): {"link", "blocked", "quiet", "away"},
