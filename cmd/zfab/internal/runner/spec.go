@@ -31,8 +31,8 @@
 //     every job was settled once is the pusher's word, and else a problem;
 //   - request: a call without an answer is lost, and unanswered if the call said so with
 //     an error. An answer that is damaged, or another call's, is corrupted. A request
-//     that came to two servers, or twice to one, is duplicated. Latency is from the
-//     call's time to its answer;
+//     that came to two servers, or twice to one, is duplicated, and so is a second
+//     answer. Latency is from the call's time to its answer;
 //   - survey: a question counts once for each respondent, of which each is to answer it.
 //     What counts as what is the same as with a request, but that the answer has to
 //     be that respondent's, and that a question is duplicated that came to one twice;
