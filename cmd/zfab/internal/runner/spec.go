@@ -23,8 +23,8 @@
 //
 // In exchanges, rounds, pubsub, broadcasts and gatherings every consumer checks the
 // streams that producers have to it (check.Checker); in rounds a message that came in
-// another round than its own is reordered, too. Where consumers share what is sent, each tells which numbers it has
-// (check.Sharer), and what none has is lost:
+// another round than its own is reordered, too. Where consumers share what is sent, each
+// tells which numbers it has (check.Sharer), and what none has is lost:
 //
 //   - pipeline: a job that came to two consumers, or twice to one, is duplicated unless
 //     it was marked as redelivered, which counts by itself. There is no order. That
