@@ -20,7 +20,8 @@ const (
 	OfStalls     Subject = "stall"
 	OfFaults     Subject = "fault of a link or a process"
 	OfBlackholes Subject = "blackhole"
-	// OfRedeliveries and OfAnswers are about patterns; see package topology.
+	// OfOrder, OfRedeliveries and OfAnswers are about patterns; see package topology.
+	OfOrder        Subject = "channel whose messages have an order"
 	OfRedeliveries Subject = "channel whose messages may come again"
 	OfAnswers      Subject = "channel whose messages are answered"
 	OfTurns        Subject = "second fault of a link or a process some time after the first one has ended"
@@ -30,7 +31,7 @@ const (
 var Metrics = []Metric{
 	{Name: "lost", Help: "messages that Send accepted and no consumer received, or questions without an answer", Value: always(func(r *Report) float64 { return float64(r.Messages.Lost) })},
 	{Name: "duplicated", Help: "messages received again", Value: always(func(r *Report) float64 { return float64(r.Messages.Duplicated) })},
-	{Name: "reordered", Help: "messages received after a later one of their stream", Value: always(func(r *Report) float64 { return float64(r.Messages.Reordered) })},
+	{Name: "reordered", Help: "messages received after a later one of their stream", Value: always(func(r *Report) float64 { return float64(r.Messages.Reordered) }), Needs: OfOrder},
 	{Name: "corrupted", Help: "messages whose checksum is wrong, or that came to the wrong consumer, and answers of another question", Value: always(func(r *Report) float64 { return float64(r.Messages.Corrupted) })},
 	{Name: "redelivered", Help: "messages received again that were marked so, as the pattern promises them at least once", Value: always(func(r *Report) float64 { return float64(r.Messages.Redelivered) }), Needs: OfRedeliveries},
 	{Name: "unanswered", Help: "questions that ended with an error in the place of the answer, which are a part of the lost ones", Value: always(func(r *Report) float64 { return float64(r.Messages.Unanswered) }), Needs: OfAnswers},

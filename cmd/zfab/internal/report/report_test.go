@@ -51,7 +51,7 @@ func TestJSONNames(t *testing.T) {
 		names  string
 	}{
 		"report":      {got, "passed name runner seconds messages links streams throughput latency channels expectations"},
-		"messages":    {got["messages"], "sent received lost duplicated reordered corrupted"},
+		"messages":    {got["messages"], "sent received lost duplicated reordered corrupted redelivered unanswered"},
 		"links":       {got["links"], "open process_pairs"},
 		"throughput":  {got["throughput"], "messages_per_second bytes_per_second"},
 		"latency":     {got["latency"], "p50_us p99_us max_us"},
@@ -75,8 +75,8 @@ func TestJSONNames(t *testing.T) {
 func TestTableTellsWhatIsWrong(t *testing.T) {
 	r := Report{
 		Name: "exchange", Runner: "embedded",
-		Messages: Messages{Sent: 10, Received: 9, Lost: 1},
-		Channels: []Channel{{Name: "scores", Consumers: []Consumer{
+		Messages: Messages{Sent: 10, Received: 9, Lost: 1, Redelivered: 2, Unanswered: 1},
+		Channels: []Channel{{Name: "scores", FirstError: "the server is gone", Consumers: []Consumer{
 			{Consumer: "scores/n1/0", Received: 4},
 			{Consumer: "scores/n2/0", Received: 5, Messages: Messages{Lost: 1}},
 			{Consumer: "scores/n3/0", Received: 5, Stalled: true},
@@ -89,7 +89,7 @@ func TestTableTellsWhatIsWrong(t *testing.T) {
 	if err := r.WriteTable(&out); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"exchange  ", "failed", "1 lost", "scores/n2/0", "scores/n3/0", "not measured", "n3 ended early"} {
+	for _, want := range []string{"exchange  ", "failed", "1 lost", "scores/n2/0", "scores/n3/0", "not measured", "n3 ended early", "2 redelivered, 1 unanswered", "the server is gone"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("no %q in\n%s", want, out.String())
 		}

@@ -22,6 +22,7 @@ type answers struct {
 	mu      sync.Mutex
 	came    []check.Numbers // numbers of questions that were answered; see AnswersResult.Came
 	wrong   uint64
+	twice   uint64
 	failed  uint64
 	first   error // that came in the place of an answer
 	latency latency
@@ -32,9 +33,11 @@ type AnswersResult struct {
 	// Came is how many questions were answered, wrongly or not: by consumer where each
 	// is to answer, and else of all together.
 	Came []uint64 `json:"came"`
-	// Wrong are answers that are damaged, or belong to another question or consumer, and
-	// Failed is how many errors came in the place of answers.
+	// Wrong are answers that are damaged, or belong to another question or consumer, Twice
+	// those to a question that was answered already, and Failed is how many errors came in
+	// the place of answers.
 	Wrong   uint64  `json:"wrong,omitempty"`
+	Twice   uint64  `json:"twice,omitempty"`
 	Failed  uint64  `json:"failed,omitempty"`
 	First   string  `json:"first,omitempty"` // of those errors
 	Latency latency `json:"latency"`         // from the question's time to the answer
@@ -52,7 +55,9 @@ func (a *answers) take(question check.Stamp, from int, body []byte) {
 	right := sound && int(stamp.Producer) == a.asker && stamp.Sequence == question.Sequence && (from < 0 || int(stamp.Consumer) == from)
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.came[max(from, 0)].Add(question.Sequence)
+	if !a.came[max(from, 0)].Add(question.Sequence) {
+		a.twice++
+	}
 	switch {
 	case !right:
 		a.wrong++
@@ -87,7 +92,7 @@ func (a *answers) failures() int {
 func (a *answers) result() *AnswersResult {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	r := &AnswersResult{Wrong: a.wrong, Failed: a.failed, Latency: a.latency}
+	r := &AnswersResult{Wrong: a.wrong, Twice: a.twice, Failed: a.failed, Latency: a.latency}
 	for i := range a.came {
 		r.Came = append(r.Came, a.came[i].Len())
 	}
@@ -183,6 +188,7 @@ func (m *member) openReplier(ctx context.Context, c topology.Channel, index int,
 	}
 	r.listen = func(ctx context.Context) error {
 		if _, err := end.Receive(ctx); !errors.Is(err, fabric.ErrEnd) {
+			server.Close() // what it has seen is told now
 			return err
 		}
 		return server.Drain(ctx)

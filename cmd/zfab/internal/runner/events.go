@@ -3,6 +3,7 @@ package runner
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 
 	"github.com/zfab/zfab/cmd/zfab/internal/check"
 	"github.com/zfab/zfab/cmd/zfab/internal/topology"
@@ -70,8 +71,17 @@ func (r *receiver) eventsOf(m *patterns.EventMember[[]byte]) func(context.Contex
 		}
 		a := check.Arrival{Source: r.source(e.Source), Again: e.Redelivered(), Body: e.Value}
 		a.Key = keyNumber(e.Key, a.Source)
-		return e.Source, a, e.Ack, nil
+		return e.Source, a, func() error { return unlessMoved(e.Ack()) }, nil
 	})
+}
+
+// unlessMoved is the error of an acknowledgement, but that it is none if the event was
+// given to somebody else, who gets it marked.
+func unlessMoved(err error) error {
+	if errors.Is(err, patterns.ErrMoved) {
+		return nil
+	}
+	return err
 }
 
 // appendKey is the bytes of a producer's key of that number.

@@ -180,6 +180,7 @@ func judgeShared(sent []ProducerResult, seen []ConsumerResult) (m report.Message
 		}
 		if p.Answers != nil {
 			m.Corrupted += p.Answers.Wrong
+			m.Duplicated += p.Answers.Twice
 			m.Unanswered += p.Answers.Failed
 		}
 	}

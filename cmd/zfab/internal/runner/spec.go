@@ -23,16 +23,16 @@
 //
 // In exchanges, rounds, pubsub, broadcasts and gatherings every consumer checks the
 // streams that producers have to it (check.Checker); in rounds a message that came in
-// another round than its own is reordered, too. Where consumers share what is sent, each tells which numbers it has
-// (check.Sharer), and what none has is lost:
+// another round than its own is reordered, too. Where consumers share what is sent, each
+// tells which numbers it has (check.Sharer), and what none has is lost:
 //
 //   - pipeline: a job that came to two consumers, or twice to one, is duplicated unless
 //     it was marked as redelivered, which counts by itself. There is no order. That
 //     every job was settled once is the pusher's word, and else a problem;
 //   - request: a call without an answer is lost, and unanswered if the call said so with
 //     an error. An answer that is damaged, or another call's, is corrupted. A request
-//     that came to two servers, or twice to one, is duplicated. Latency is from the
-//     call's time to its answer;
+//     that came to two servers, or twice to one, is duplicated, and so is a second
+//     answer. Latency is from the call's time to its answer;
 //   - survey: a question counts once for each respondent, of which each is to answer it.
 //     What counts as what is the same as with a request, but that the answer has to
 //     be that respondent's, and that a question is duplicated that came to one twice;

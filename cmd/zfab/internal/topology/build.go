@@ -196,7 +196,7 @@ func (b *builder) channel(key scalar, n ast.Node) Channel {
 		c.HighWaterMark = b.size(w.mark, at, "high_water_mark", 1, 1<<40)
 	}
 	if w.markMessages.set() {
-		c.HighWaterMarkMessages = int64(b.count(w.markMessages, at, "high_water_mark_messages", 1, 1<<30))
+		c.HighWaterMarkMessages = int64(b.count(w.markMessages, at, "high_water_mark_messages", 1, orDefault(traitsOf[c.Pattern].mark, 1<<30)))
 	}
 	b.ownFields(w, &c)
 	if streams := c.pairs(b.t.Nodes); streams > MaxStreams {
@@ -239,6 +239,8 @@ func (b *builder) unmeasurable(m report.Metric) string {
 		there = b.t.Has(func(k FaultKind) bool { return k == Blackhole })
 	case report.OfTurns:
 		there = b.t.faultsTakeTurns()
+	case report.OfOrder:
+		return b.needsChannel(Pattern.Ordered)
 	case report.OfRedeliveries:
 		return b.needsChannel(Pattern.Redelivers)
 	case report.OfAnswers:
@@ -271,11 +273,13 @@ func (b *builder) name(s scalar, at *token.Token, of string) string {
 		return ""
 	}
 	bad := strings.IndexFunc(s.text, func(r rune) bool { return !strings.ContainsRune(nameLetters, r) })
-	if s.text == "" || len(s.text) > 255 || bad >= 0 {
-		b.add(s.at, "%q cannot name %s: use 1 to 255 letters, digits, dots, dashes and underscores", s.text, of)
+	if s.text == "" || len(s.text) > maxName || bad >= 0 {
+		b.add(s.at, "%q cannot name %s: use 1 to %d letters, digits, dots, dashes and underscores", s.text, of, maxName)
 	}
 	return s.text
 }
+
+const maxName = 255
 
 const nameLetters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-"
 

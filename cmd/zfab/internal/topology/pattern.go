@@ -71,6 +71,8 @@ type traits struct {
 	answers     bool     // consumers answer what producers ask
 	single      bool     // there is one consumer in all, at the first node
 	copyPerNode bool     // one copy goes to each node, whatever consumers it has
+	mark        int      // the most that the field high_water_mark_messages may say; 0: 1<<30
+	unordered   bool     // what one producer sends to one consumer has no order
 	consumers   int      // the most that there may be on all nodes together; 0: MaxWorkers of each node
 	beside      []string // further channels that it uses: what their names have behind the channel's
 }
@@ -84,19 +86,19 @@ var traitsOf = map[Pattern]traits{
 	},
 	PubSub: {
 		spreads: []Spread{All}, whySpread: "what is published with pubsub goes to all", copyPerNode: true,
-		beside: []string{"subs"},
+		mark: 1 << 20, beside: []string{"subs"},
 	},
 	Pipeline: {
 		spreads: []Spread{Any}, whySpread: "a job of a pipeline goes to whichever consumer has room", inFlight: 65536, patience: true, redelivers: true,
-		beside: []string{"acks"},
+		mark: 1_000_000, unordered: true, beside: []string{"acks"},
 	},
 	Request: {
 		spreads: []Spread{Any}, whySpread: "a call goes to whichever consumer has least to do", inFlight: 65536, patience: true, answers: true,
-		beside: []string{"replies", "end"},
+		unordered: true, beside: []string{"replies", "end"},
 	},
 	Survey: {
 		spreads: []Spread{All}, whySpread: "a question of a survey goes to all", inFlight: 64, patience: true, answers: true,
-		consumers: 16384, beside: []string{"replies", "end"},
+		consumers: 16384, unordered: true, beside: []string{"replies", "end"},
 	},
 	Events: {
 		spreads: []Spread{Keyed}, whySpread: "an event goes to the consumer that has its key", inFlight: 65536, keys: 4096, redelivers: true,
@@ -132,7 +134,7 @@ func (p Pattern) Redelivers() bool { return traitsOf[p].redelivers }
 func (p Pattern) Answers() bool { return traitsOf[p].answers }
 
 // Ordered reports whether what one producer sends to one consumer has an order.
-func (p Pattern) Ordered() bool { return !slices.Contains([]Pattern{Pipeline, Request, Survey}, p) }
+func (p Pattern) Ordered() bool { return !traitsOf[p].unordered }
 
 // those names the patterns of which is holds.
 func those(is func(Pattern) bool) string {
@@ -210,7 +212,8 @@ func (b *builder) has(s scalar, name string, p Pattern, has func(traits) bool) b
 	return s.set() && known
 }
 
-// checkNames finds channels whose names another one uses beside its own.
+// checkNames finds channels whose names another one uses beside its own, or leave no
+// room for such names.
 func (b *builder) checkNames(at map[string]*token.Token) {
 	for _, c := range b.t.Channels {
 		for _, suffix := range traitsOf[c.Pattern].beside {
@@ -218,6 +221,18 @@ func (b *builder) checkNames(at map[string]*token.Token) {
 			if _, taken := b.t.Channel(name); taken {
 				b.add(at[name], "channel %s: a %s named %s uses that name beside its own; take another one", name, c.Pattern, c.Name)
 			}
+			if len(name) > maxName && len(c.Name) <= maxName {
+				b.add(at[c.Name], "a %s uses its name with .%s behind it, too: take one of at most %d letters", c.Pattern, suffix, maxName-len(suffix)-1)
+				break
+			}
 		}
 	}
+}
+
+// orDefault is n, or what it is if n is 0.
+func orDefault(n, byDefault int) int {
+	if n == 0 {
+		return byDefault
+	}
+	return n
 }

@@ -258,6 +258,7 @@ func TestPatternProblems(t *testing.T) {
 		"a round of nothing":            {"pattern: rounds, producers: 4, consumers: 4, round: 0", "rate: 1", "5:64", `round is "0": give a whole number from 1`},
 		"too many open rounds":          {"pattern: rounds, producers: 4, consumers: 4, open_rounds: 17", "rate: 1", "5:70", "give a whole number from 1 to 16"},
 		"name of a round's channel":     {"pattern: rounds, producers: 4, consumers: 4}\n  scores.round1: {pattern: exchange, producers: 1, consumers: 1", "rate: 1", "6:3", "channel scores.round1: a rounds named scores uses that name"},
+		"mark of a pipeline":            {"pattern: pipeline, producers: 4, consumers: 4, high_water_mark_messages: 1_000_001", "rate: 1", "5:85", "give a whole number from 1 to 1000000"},
 		"spread of a survey":            {"pattern: survey, producers: 4, consumers: 4", "spread: any", "6:61", "a question of a survey goes to all: write all, or nothing"},
 		"in_flight of a survey":         {"pattern: survey, producers: 4, consumers: 4, in_flight: 65", "rate: 1", "5:68", "give a whole number from 1 to 64"},
 		"name of a pipeline's channel":  {"pattern: pipeline, producers: 4, consumers: 4}\n  scores.acks: {pattern: exchange, producers: 1, consumers: 1", "rate: 1", "6:3", "channel scores.acks: a pipeline named scores uses that name beside its own; take another one"},
@@ -270,12 +271,23 @@ func TestPatternProblems(t *testing.T) {
 	}
 }
 
+// Names that are used with something behind them leave room for it.
+func TestNamesLeaveRoom(t *testing.T) {
+	long := strings.NewReplacer("pattern: exchange", "pattern: pipeline", "scores", strings.Repeat("s", 251)).Replace(good)
+	checkProblem(t, long, "5:3", "a pipeline uses its name with .acks behind it, too: take one of at most 250 letters")
+	if _, err := Parse("good.yaml", []byte(strings.ReplaceAll(long, strings.Repeat("s", 251), strings.Repeat("s", 250)))); err != nil {
+		t.Error(err)
+	}
+}
+
 // Metrics of some patterns are nothing to expect of others.
 func TestMetricsOfPatterns(t *testing.T) {
 	text := strings.Replace(good, "links <= 28", "redelivered == 0", 1)
 	checkProblem(t, text, "11:5", "redelivered is not measured in this run: it is about channels of the pattern pipeline, events")
 	text = strings.Replace(good, "links <= 28", "unanswered == 0", 1)
 	checkProblem(t, text, "11:5", "unanswered is not measured in this run: it is about channels of the pattern request, survey")
+	text = strings.NewReplacer("pattern: exchange", "pattern: request", "links <= 28", "reordered == 0").Replace(good)
+	checkProblem(t, text, "11:5", "reordered is not measured in this run: it is about channels of the pattern exchange, open-exchange, pubsub, events")
 }
 
 // Every pattern is parsed with the fields that it has, and has the spread that it must.
@@ -330,10 +342,18 @@ func TestParsePatterns(t *testing.T) {
 	}
 }
 
-// Publishers that were killed never finish.
-func TestKillWithPublishers(t *testing.T) {
-	published := strings.NewReplacer("pattern: exchange", "pattern: pubsub", "for: 2s, stall: scores/n3/1", "restart_after: 1s, kill: random").Replace(good)
-	checkProblem(t, published, "8:42", "give it the pattern open-exchange")
+// Producers that were killed never finish, and an exchange has who it began with.
+func TestKillInOtherPatterns(t *testing.T) {
+	for _, p := range Patterns {
+		text := strings.NewReplacer("pattern: exchange", "pattern: "+string(p), "for: 2s, stall: scores/n3/1", "restart_after: 1s, kill: random").Replace(good)
+		switch p {
+		case OpenExchange:
+			continue
+		case Gather:
+			text = strings.Replace(text, "consumers: 4", "consumers: 1", 1)
+		}
+		checkProblem(t, text, "8:42", "give it the pattern open-exchange")
+	}
 }
 
 // The one consumer of a gathering is at the first node.
