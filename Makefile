@@ -13,10 +13,11 @@ TRACE       ?=
 STATICCHECK ?= honnef.co/go/tools/cmd/staticcheck@v0.8.2
 CLUSTER     ?= exchange
 COMPOSE     ?= $(shell if docker compose version >/dev/null 2>&1; then echo docker compose; else echo docker-compose; fi)
+COMPOSE_V2  ?= v2.40.3
 SOAK        ?= cuts blackhole delay-rate cut-per-second cuts-campaign kill-campaign pause-campaign
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build image image-etcd cluster-up cluster-run cluster-down cluster-test test race integration bench bench-peers bench-directory soak etcd-soak fuzz sim sim-bugs explore lint check clean
+.PHONY: help demo build image image-etcd cluster-up cluster-run cluster-down cluster-test compose-plugin test race integration bench bench-peers bench-directory soak etcd-soak fuzz sim sim-bugs explore lint check clean
 
 help:
 	@echo 'Targets:'
@@ -45,6 +46,13 @@ cluster-run: ## a run of the exchange cluster, checked
 
 cluster-down: ## takes it down
 	$(COMPOSE) --file integration/compose/clusters/$(CLUSTER).yaml down --volumes --timeout 2
+
+compose-plugin: ## version 2 of compose from its source, as `docker compose` for those who set DOCKER_CONFIG to bin/docker
+	@mkdir -p bin/docker/cli-plugins
+	src=$$(mktemp -d) && trap 'rm -rf "$$src"' EXIT && cd "$$src" && $(GO) mod init src 2>/dev/null && \
+	cp -r "$$($(GO) mod download -json github.com/docker/compose/v2@$(COMPOSE_V2) | sed -n 's/^.*"Dir": "\(.*\)",$$/\1/p')" compose && \
+	chmod -R u+w compose && cd compose && CGO_ENABLED=0 $(GO) build -trimpath \
+	-ldflags "-s -w -X github.com/docker/compose/v2/internal.Version=$(COMPOSE_V2)" -o $(CURDIR)/bin/docker/cli-plugins/docker-compose ./cmd
 
 cluster-test: build ## containers are killed, restarted and cut off under a running exchange (skipped where there is no Docker)
 	cd integration && $(GO) test -v -count 1 -timeout 10m ./compose

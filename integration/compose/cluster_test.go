@@ -28,8 +28,9 @@ type cluster struct {
 // image is what the clusters' files run.
 const image = "zfab"
 
-// up brings a cluster up, and takes it down with the test.
-func up(t *testing.T, file string) *cluster {
+// up brings a cluster up, and takes it down with the test. Flags are further ones of
+// `compose up`.
+func up(t *testing.T, file string, flags ...string) *cluster {
 	t.Helper()
 	ctx, compose := needDocker(t)
 	command(t, ctx, "docker", "build", "--quiet", "--tag", image, "--file", "Dockerfile", "../../bin")
@@ -42,7 +43,7 @@ func up(t *testing.T, file string) *cluster {
 		}
 		c.down()
 	})
-	c.do("up", "--detach")
+	c.do(append([]string{"up", "--detach"}, flags...)...)
 	return c
 }
 

@@ -6,9 +6,9 @@ import (
 	"testing"
 )
 
-// A directory and an etcd member die: jobs go on, and a worker that comes then finds
-// its way.
-func TestEtcdCluster(t *testing.T) {
+// etcdImage builds the image of an etcd member.
+func etcdImage(t *testing.T) {
+	t.Helper()
 	ctx, _ := needDocker(t)
 	build := exec.CommandContext(ctx, "go", "build", "-o", "../bin/etcdmember", "./etcdmember")
 	build.Env = append(build.Environ(), "CGO_ENABLED=0")
@@ -16,6 +16,12 @@ func TestEtcdCluster(t *testing.T) {
 		t.Fatalf("%v: %s", err, said)
 	}
 	command(t, ctx, "docker", "build", "--quiet", "--tag", "zfab-etcd", "--file", "Dockerfile.etcd", "../bin")
+}
+
+// A directory and an etcd member die: jobs go on, and a worker that comes then finds
+// its way.
+func TestEtcdCluster(t *testing.T) {
+	etcdImage(t)
 	c := up(t, "etcd")
 	jobs := func() int { return strings.Count(command(t, c.ctx, "docker", "logs", c.id("pull")), "\n") }
 	goOn := func(after string) {

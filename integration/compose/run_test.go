@@ -29,13 +29,28 @@ func needDocker(t *testing.T) (ctx context.Context, compose []string) {
 	if said, err := exec.CommandContext(ctx, "docker", "info", "--format", "{{.ServerVersion}}").CombinedOutput(); err != nil {
 		t.Skipf("no Docker engine answers: %v %s", err, bytes.TrimSpace(said))
 	}
-	for _, compose := range [][]string{{"docker", "compose"}, {"docker-compose"}} {
-		if exec.CommandContext(ctx, compose[0], append(compose[1:], "version")...).Run() == nil {
+	kinds := [][]string{{"docker", "compose"}, {"docker-compose"}}
+	if chosen := strings.Fields(os.Getenv("COMPOSE")); len(chosen) > 0 {
+		kinds = [][]string{chosen}
+	}
+	for _, compose := range kinds {
+		if exec.CommandContext(ctx, compose[0], append(compose[1:len(compose):len(compose)], "version")...).Run() == nil {
 			return ctx, compose
 		}
 	}
-	t.Skip("there is neither `docker compose` nor docker-compose")
+	t.Skipf("there is none of %q", kinds)
 	return nil, nil
+}
+
+// needWait skips the test where compose does not know `up --wait`: that came with
+// its version 2.
+func needWait(t *testing.T) {
+	t.Helper()
+	ctx, compose := needDocker(t)
+	said, _ := exec.CommandContext(ctx, compose[0], append(compose[1:len(compose):len(compose)], "up", "--help")...).Output()
+	if !strings.Contains(string(said), "--wait") {
+		t.Skipf("%s has no `up --wait`, as it is older than version 2 (`make compose-plugin` builds that)", strings.Join(compose, " "))
+	}
 }
 
 // command runs a program that must succeed, and returns its standard output.
