@@ -59,6 +59,7 @@ const (
 	kindJob     = 1 // [acks, job, delivery] + body
 	kindDeadJob = 2 // [acks, job, delivery, deliveries before, reason] + body
 	kindOneJob  = 3 // [acks] + body: at most once
+	kindMeetJob = 9 // [acks, session]: what follows is for the worker of that session
 	// worker to pusher
 	kindHello  = 4 // [session, consumer, room]
 	kindDone   = 5 // [job, delivery]
