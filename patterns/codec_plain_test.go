@@ -14,22 +14,22 @@ import (
 
 // everything has a field of each kind that is plain, and one that nobody sees.
 type everything struct {
-	B    bool
-	S    string `msgpack:"name"`
-	T    string `msgpack:"t"`
-	I    int
-	I8   int8
-	I16  int16
-	I32  int32
-	I64  int64
-	U    uint
-	U8   uint8
-	U16  uint16
-	U32  uint32
-	U64  uint64
-	F32  float32
-	F64  float64
-	none int
+	B   bool
+	S   string `msgpack:"name"`
+	T   string `msgpack:"t"`
+	I   int
+	I8  int8
+	I16 int16
+	I32 int32
+	I64 int64
+	U   uint
+	U8  uint8
+	U16 uint16
+	U32 uint32
+	U64 uint64
+	F32 float32
+	F64 float64
+	_   int
 }
 
 // everythingArray is the same as an array.

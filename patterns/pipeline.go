@@ -10,7 +10,8 @@ import (
 // channel a consumer for what workers say; a worker has the other ends.
 //
 //  1. A worker says hello to each pusher: which of its node's consumers it is,
-//     and how many jobs it takes at a time, its room. (pipeline_puller.go)
+//     and how many jobs it takes at a time, its room. The pusher answers: what comes
+//     before that was for an earlier worker there. (pipeline_puller.go)
 //  2. Push encodes a job and keeps it, within the pusher's bound, until it is
 //     settled. It gives it to the worker with the least outstanding of those with
 //     room, or waits. (pipeline_push.go)
@@ -59,6 +60,7 @@ const (
 	kindJob     = 1 // [acks, job, delivery] + body
 	kindDeadJob = 2 // [acks, job, delivery, deliveries before, reason] + body
 	kindOneJob  = 3 // [acks] + body: at most once
+	kindMeetJob = 9 // [acks, session]: what follows is for the worker of that session
 	// worker to pusher
 	kindHello  = 4 // [session, consumer, room]
 	kindDone   = 5 // [job, delivery]

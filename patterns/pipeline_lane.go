@@ -57,6 +57,10 @@ func openLane(ctx context.Context, p *pusher, channel string) (*lane, error) {
 		return nil, err
 	}
 	l.workers = newRoster(p.node, l.producer, p.cfg.patience, l.lost)
+	l.workers.meet = func(w *worker) error {
+		var mem [headRoom]byte
+		return w.target.TrySend(appendRecord(mem[:0], kindMeetJob, l.index(), w.session))
+	}
 	return l, nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -227,8 +228,9 @@ type puller struct {
 	greeter *greeter // of pushers
 
 	// The receiving goroutine's.
-	from  *end                      // the pusher of the job before
+	from  *end                      // the pusher of the job before; nil if it has not met this worker
 	known *ends                     // where that was found
+	met   map[fabric.Address]bool   // pushers that have answered this worker's hello, by their consumers
 	once  *end                      // of the job before, if it was delivered at most once
 	taken map[fabric.Address]uint64 // such jobs that the pusher was not told of
 
@@ -253,7 +255,7 @@ func openPuller(ctx context.Context, node *fabric.Node, channel string, inFlight
 	}
 	p := &puller{
 		node: node, channel: channel, room: inFlight,
-		taken: make(map[fabric.Address]uint64),
+		taken: make(map[fabric.Address]uint64), met: make(map[fabric.Address]bool),
 	}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	p.consumer, err = node.Consumer(ctx, channel, fabric.ConsumerConfig{Producers: promised})
@@ -276,11 +278,21 @@ func (p *puller) receive(ctx context.Context) ([]byte, receivedJob, error) {
 	for {
 		m, err := p.consumer.Receive(ctx)
 		if err != nil {
+			if lost := lostPeer(err); lost != nil {
+				maps.DeleteFunc(p.met, func(addr fabric.Address, _ bool) bool { return addr.Node == lost.Node })
+				p.from = nil
+			}
 			return nil, receivedJob{}, err
 		}
 		job := receivedJob{source: m.Source()}
 		kind, f := readRecord(m.Body)
 		acks, id := f.number(), uint64(0)
+		if kind == kindMeetJob {
+			if session := f.number(); f.end() {
+				p.meet(fabric.Address{Node: job.source.Node, Index: int(acks)}, session)
+				continue
+			}
+		}
 		job.info.deliveries = 1
 		if kind != kindOneJob {
 			id, job.info.deliveries = f.number(), f.number()
@@ -293,8 +305,8 @@ func (p *puller) receive(ctx context.Context) ([]byte, receivedJob, error) {
 			return nil, receivedJob{}, &RecordError{Channel: p.channel, From: m.Source()}
 		}
 		end := p.pusher(job.source.Node, int(acks))
-		if end == nil && kind != kindOneJob {
-			p.orphaned.Add(1) // gone, and forgotten the job
+		if end == nil {
+			p.orphaned.Add(1) // gone, and forgotten the job; or it was for an earlier worker
 			continue
 		}
 		p.received.Add(1)
@@ -307,11 +319,23 @@ func (p *puller) receive(ctx context.Context) ([]byte, receivedJob, error) {
 	}
 }
 
-// pusher is the way to a pusher that was greeted, nil if there is none.
+// meet takes a pusher's answer to a hello.
+func (p *puller) meet(pusher fabric.Address, session uint64) {
+	if session == p.greeter.session && p.greeter.find(pusher) != nil {
+		p.met[pusher] = true
+	}
+}
+
+// pusher is the way to a pusher that was greeted and has answered, nil if there is
+// none.
 func (p *puller) pusher(node string, index int) *end {
 	known := p.greeter.known.Load()
 	if known != p.known || p.from == nil || p.from.addr.Index != index || p.from.addr.Node != node {
-		p.known, p.from = known, p.greeter.find(fabric.Address{Node: node, Index: index})
+		addr := fabric.Address{Node: node, Index: index}
+		p.known, p.from = known, p.greeter.find(addr)
+		if !p.met[addr] {
+			p.from = nil
+		}
 	}
 	return p.from
 }

@@ -26,6 +26,10 @@ import (
 // is lost; then the call ends when that is noticed. A request was provably not
 // started if it could not be sent, or was refused: such a call moves to another
 // server by itself. One that may have been started moves only if it is idempotent.
+//
+// What was accepted for a server that has closed since may reach the next one of its
+// address. So a requester answers each hello, and a server refuses what comes before
+// that: it was for another one.
 
 // The kinds of records of requests.
 const (
@@ -34,6 +38,7 @@ const (
 	kindCancel  = 17 // [replies, call]
 	kindCredit  = 18 // [replies, call, items in all]
 	kindLeave   = 19 // [replies]: the requester closes
+	kindMeet    = 27 // [replies, session]: what follows is for the server of that session
 	// replier to requester
 	kindServe   = 20 // [session, consumer, room]: hello
 	kindReply   = 21 // [call] + body

@@ -202,7 +202,7 @@ func (c *call) pick() *server {
 	b := &c.r.servers.balance
 	if len(c.opts.Key) > 0 {
 		m := c.r.servers.owner(c.opts.Key)
-		if m == nil || m.away || slices.Contains(c.tried, m) {
+		if m == nil || m.away || !m.met || slices.Contains(c.tried, m) {
 			return nil
 		}
 		b.take(m.seat)

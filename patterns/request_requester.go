@@ -329,6 +329,10 @@ func openRequester(ctx context.Context, node *fabric.Node, cfg requesterConfig) 
 		return nil, err
 	}
 	r.servers = newRoster(node, r.producer, cfg.patience, r.lost)
+	r.servers.meet = func(m *server) error {
+		var mem [headRoom]byte
+		return m.target.TrySend(appendRecord(mem[:0], kindMeet, r.index(), m.session))
+	}
 	r.wg.Go(r.hear)
 	r.wg.Go(r.keep)
 	return r, nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -31,6 +32,7 @@ type replier struct {
 
 	mu      sync.Mutex
 	clients map[fabric.Address]*client // by their consumers of replies
+	met     map[fabric.Address]bool    // requesters that have answered this server's hello, likewise
 	queue   fairQueue[*client, *request]
 	bytes   int64 // in the queue
 	running int
@@ -74,7 +76,7 @@ func openReplier(ctx context.Context, node *fabric.Node, cfg replierConfig, hand
 	if err != nil {
 		return nil, err
 	}
-	r := &replier{cfg: cfg, handle: handle, clients: make(map[fabric.Address]*client)}
+	r := &replier{cfg: cfg, handle: handle, clients: make(map[fabric.Address]*client), met: make(map[fabric.Address]bool)}
 	if r.consumer, err = node.Consumer(ctx, cfg.channel, fabric.ConsumerConfig{}); err != nil {
 		return nil, err
 	}
@@ -146,7 +148,18 @@ func (r *replier) take(node string, record []byte) bool {
 		}
 		r.mu.Lock()
 		r.dropAll(from)
+		delete(r.met, from)
 		r.mu.Unlock()
+	case kindMeet:
+		session := f.number()
+		if !f.end() {
+			return false
+		}
+		if session == r.greeter.session && r.greeter.find(from) != nil {
+			r.mu.Lock()
+			r.met[from] = true
+			r.mu.Unlock()
+		}
 	default:
 		return false
 	}
@@ -163,7 +176,7 @@ func (r *replier) arrived(from fabric.Address, id, left uint64, window int, body
 		r.stats.Orphaned++ // gone, and its call over
 		return
 	}
-	if r.refuse {
+	if r.refuse || !r.met[from] {
 		r.refused(e.target, id, CodeClosing)
 		return
 	}
@@ -253,6 +266,7 @@ func (r *replier) lost(node string) {
 			r.dropAll(addr)
 		}
 	}
+	maps.DeleteFunc(r.met, func(addr fabric.Address, _ bool) bool { return addr.Node == node })
 }
 
 // work runs handlers for a request and then for others, until the server closes or

@@ -208,7 +208,13 @@ func TestStreamBeyondItsWindow(t *testing.T) {
 	go func() {
 		m, err := requests.Receive(ctx)
 		check(t, err)
-		_, f := readRecord(m.Body)
+		kind, f := readRecord(m.Body)
+		if replies, session := f.number(), f.number(); kind != kindMeet || replies != 0 || session != 1 {
+			t.Errorf("record %d of requester %d to session %d", kind, replies, session)
+		}
+		m, err = requests.Receive(ctx)
+		check(t, err)
+		_, f = readRecord(m.Body)
 		f.number()
 		id := f.number()
 		for range 10 {

@@ -29,6 +29,9 @@ type roster[T any] struct {
 	producer *fabric.Producer // on the pattern's channel
 	patience time.Duration
 	known    bool // only those that the node knows now are present
+	// meet says to a member that all that follows is for it, and not for an earlier one
+	// of its address, which drops what it was not met for. Nil: it need not be told.
+	meet func(m *member[T]) error
 	// lost takes what a member has away from it, which is gone or away. It may come
 	// back from away.
 	lost func(m *member[T], reason string)
@@ -48,6 +51,7 @@ type member[T any] struct {
 	session uint64
 	target  *fabric.Target // nil until the node knows the consumer, and never changed after
 	known   bool           // the node knows the consumer now
+	met     bool           // it was told that all that follows is for it
 	seat    *seat[*member[T]]
 
 	since time.Time // when its node was first seen without connection; zero if it has one
@@ -120,7 +124,10 @@ func (r *roster[T]) reach(m *member[T]) {
 			r.came = signal(r.came)
 		}
 	}
-	if m.known && !m.gone && !m.away {
+	if m.known && !m.met {
+		m.met = r.meet == nil || r.meet(m) == nil // else there is no room: watch tries again
+	}
+	if m.known && m.met && !m.gone && !m.away {
 		r.balance.sit(m.seat)
 	} else {
 		r.balance.leave(m.seat)
@@ -144,7 +151,7 @@ func (r *roster[T]) watch(now time.Time) {
 		switch {
 		case r.node.Connected(m.addr.Node):
 			m.since = time.Time{}
-			if m.away {
+			if m.away || !m.met {
 				m.away = false
 				r.reach(m)
 			}

@@ -84,7 +84,7 @@ func (p *poll) ask() {
 		switch {
 		case m == nil && !listed[addr]:
 			p.resolve(addr, p.lost(addr, "it has left"))
-		case m == nil || m.target == nil: // no hello yet, or its node is not known
+		case m == nil || !m.met: // no hello yet, or its node is not known
 		case m.gone:
 			p.resolve(addr, p.lost(addr, "it is gone"))
 		case m.away:
