@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"math/big"
 	"net"
 	"os"
@@ -237,16 +238,21 @@ func TestStoreWithUser(t *testing.T) {
 		return d.Add(t.Context(), incarnation, directory.Member{Channel: "c", Role: directory.Consumer, Node: "n"}) == nil
 	})
 	expect(t, w, "added c/n/0")
-	left := time.Duration(-1)
-	until(t, "a renewal", func() bool {
-		e, err := other.Lookup(t.Context(), "n")
-		if err != nil || e.Stale || e.Node.Incarnation != incarnation {
-			return false
-		}
-		renewed := left >= 0 && e.Lease > left
-		left = e.Lease
-		return renewed
+	// Who came later and renews nothing is gone, and who renews is there.
+	mortal := dial(t, []string{address}, 2)
+	if _, err := mortal.Join(t.Context(), directory.NodeInfo{Name: "mortal"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := mortal.Close(); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the end of a lease", func() bool {
+		_, err := other.Lookup(t.Context(), "mortal")
+		return errors.Is(err, directory.ErrUnknownNode)
 	})
+	if e, err := other.Lookup(t.Context(), "n"); err != nil || e.Node.Incarnation != incarnation {
+		t.Errorf("it is not renewed: %+v, %v", e, err)
+	}
 }
 
 // enableUsers has the member ask who somebody is: root, or fabric, who may do what they like with keys behind /zfab/.
