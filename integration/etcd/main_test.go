@@ -38,11 +38,11 @@ func TestMain(m *testing.M) {
 
 // member is an etcd server:
 //
-//	NAME DIRECTORY CLIENT-URL PEER-URL CLUSTER
+//	NAME DIRECTORY CLIENT-URL PEER-URL CLUSTER [CERT KEY CA]
 //
-// It says "ready", and ends with its standard input.
+// With a certificate it asks its clients for one, too. It says "ready", and ends with its standard input.
 func member(args []string) error {
-	if len(args) != 5 {
+	if len(args) != 5 && len(args) != 8 {
 		return fmt.Errorf("no such member: %q", args)
 	}
 	client, err := url.Parse(args[2])
@@ -57,6 +57,11 @@ func member(args []string) error {
 	cfg.Name, cfg.Dir, cfg.InitialCluster = args[0], args[1], args[4]
 	cfg.ListenClientUrls, cfg.AdvertiseClientUrls = []url.URL{*client}, []url.URL{*client}
 	cfg.ListenPeerUrls, cfg.AdvertisePeerUrls = []url.URL{*peer}, []url.URL{*peer}
+	cfg.BcryptCost = 4 // the least: passwords of tests are no secrets
+	if len(args) == 8 {
+		security := &cfg.ClientTLSInfo
+		security.CertFile, security.KeyFile, security.TrustedCAFile, security.ClientCertAuth = args[5], args[6], args[7], true
+	}
 	cfg.LogLevel, cfg.LogOutputs = "error", []string{"stderr"}
 	server, err := embed.StartEtcd(cfg)
 	if err != nil {

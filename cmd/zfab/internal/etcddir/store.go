@@ -78,14 +78,14 @@ func Open(url string, access Access) (*Store, error) {
 			return nil, fmt.Errorf("the store's user: %w", err)
 		}
 	}
-	opening := new(atomic.Bool)
-	opening.Store(true)
-	cfg.DialOptions = []grpc.DialOption{grpc.WithChainUnaryInterceptor(authenticateLater(opening), sayWhy)}
+	token := &tokens{wanted: access.User != ""}
+	token.opening.Store(true)
+	cfg.DialOptions = []grpc.DialOption{grpc.WithChainUnaryInterceptor(token.intercept, sayWhy)}
 	client, err := clientv3.New(cfg)
 	if err != nil {
 		return nil, fmt.Errorf("store %s: %w", url, err)
 	}
-	opening.Store(false)
+	token.opening.Store(false)
 	return &Store{
 		name:      url,
 		prefix:    t.prefix,
@@ -96,18 +96,31 @@ func Open(url string, access Access) (*Store, error) {
 	}, nil
 }
 
-// authenticateLater has etcd's client not ask for a token while it is made: it would wait for a member that may not be
-// there. It asks for one when a member wants it.
-func authenticateLater(opening *atomic.Bool) grpc.UnaryClientInterceptor {
-	return func(ctx context.Context, method string, request, reply any, conn *grpc.ClientConn, call grpc.UnaryInvoker, opts ...grpc.CallOption) error {
-		if opening.Load() {
-			return rpctypes.ErrGRPCAuthNotEnabled
-		}
-		return call(ctx, method, request, reply, conn, opts...)
-	}
+// tokens has etcd's client ask for a token when the first call is made, and not before: it would do that while it is made
+// itself, and wait for a member that may not be there. Nor does it wait for a member to want one: to one that has asked for
+// a certificate, a call without token is one of the certificate's name.
+type tokens struct {
+	wanted  bool        // there is a user
+	opening atomic.Bool // the client is being made
+	asked   atomic.Bool // a member has given one, or wants none
 }
 
-// unauthenticated reports whether a member did nothing as it wants a token, or another one: etcd's client has got that by
+func (t *tokens) intercept(ctx context.Context, method string, request, reply any, conn *grpc.ClientConn, call grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+	authenticates := method == pb.Auth_Authenticate_FullMethodName
+	switch {
+	case t.opening.Load():
+		return rpctypes.ErrGRPCAuthNotEnabled
+	case t.wanted && !authenticates && !t.asked.Load():
+		return rpctypes.ErrGRPCUserEmpty // it asks for one then
+	}
+	err := call(ctx, method, request, reply, conn, opts...)
+	if authenticates && (err == nil || errors.Is(rpctypes.Error(err), rpctypes.ErrAuthNotEnabled)) {
+		t.asked.Store(true)
+	}
+	return err
+}
+
+// unauthenticated reports whether nothing was done for want of a token, or of another one: etcd's client has got that by
 // now.
 func unauthenticated(err error) bool {
 	return errors.Is(err, rpctypes.ErrUserEmpty) || errors.Is(err, rpctypes.ErrInvalidAuthToken) || errors.Is(err, rpctypes.ErrAuthOldRevision)
