@@ -39,8 +39,8 @@
 // lock either; sharing.go keeps the replica and tells a change's way, shareddeeds.go is what clients have done.
 //
 // protocol.go is requests and replies, codec.go and wireerrors.go their bytes. server.go accepts, session.go serves one
-// connection, or a part of a relay's (lane.go), serve.go answers one request, served.go is what they do with a Registry. client.go is the Client,
-// clientask.go and clientchange.go its calls, clientcall.go how they find a connection, call.go one request's way over
-// it, clientloop.go how there is always one again and how leases are renewed, clientwatch.go a watch that outlives
-// connections.
+// connection, or a part of a relay's (lane.go), serve.go answers one request, served.go is what they do with a Registry.
+// client.go is the Client, clientask.go and clientchange.go its calls, clientcall.go how they find a connection, call.go
+// one request's way over it, clientloop.go how there is always one again and how leases are renewed, clientwatch.go a
+// watch that outlives connections.
 package directory
