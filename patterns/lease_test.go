@@ -42,8 +42,7 @@ type leased struct {
 
 func openLeased(t testing.TB, directoryAddr string, cfg fabric.Config) *leased {
 	t.Helper()
-	l := &leased{directory: newRelay(t, nil)}
-	l.directory.target = strings.TrimPrefix(directoryAddr, "tcp://")
+	l := &leased{directory: newRelayTo(t, strings.TrimPrefix(directoryAddr, "tcp://"))}
 	client, err := directory.Dial(testContext(t), "tcp://"+l.directory.ln.Addr().String(), directory.Options{Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)

@@ -44,6 +44,23 @@ func newRelay(t testing.TB, dir directory.Service) *relay {
 	return r
 }
 
+// newRelayTo returns a relay to an address that is known already.
+func newRelayTo(t testing.TB, target string) *relay {
+	t.Helper()
+	r := newRelay(t, nil)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.target = target
+	return r
+}
+
+// slow lets so many bytes pass in a second, each way, on connections from now on.
+func (r *relay) slow(rate int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.rate = rate
+}
+
 // openRelayed opens a node behind a relay: whoever dials it can be cut off.
 func openRelayed(t testing.TB, r *relay, cfg fabric.Config) *fabric.Node {
 	t.Helper()
