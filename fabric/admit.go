@@ -121,9 +121,8 @@ func (n *Node) judge(conn link.Conn, h *wire.Hello) (*peer, peering.Verdict) {
 	for word := peering.NotAsked; ; {
 		n.mu.Lock()
 		if n.closed {
-			v := n.goodbye(h.Node)
 			n.mu.Unlock()
-			return nil, v
+			return nil, n.goodbye(h.Node)
 		}
 		p := n.peerOf(h.Node)
 		v := p.peering.Accept(h, word)

@@ -158,6 +158,7 @@ func (n *Node) part(links []*link.Link, orderly bool) (patience time.Duration) {
 	var parting sync.WaitGroup
 	var mu sync.Mutex
 	owed := make(map[string]uint8)
+	untold := false // somebody who has never come does not hear that something is missing
 	patience = closePatience
 	for _, l := range links {
 		parting.Go(func() {
@@ -165,11 +166,15 @@ func (n *Node) part(links []*link.Link, orderly bool) (patience time.Duration) {
 			if !orderly || l.Pending() {
 				code = wire.CodeLost
 			}
-			if l.Close(closePatience, code == wire.CodeDone) || !waits {
+			if l.Close(closePatience, code == wire.CodeDone) {
 				return
 			}
 			mu.Lock()
 			defer mu.Unlock()
+			if !waits {
+				untold = untold || code == wire.CodeLost
+				return
+			}
 			owed[l.Peer()] = code
 			if !up {
 				patience = peering.RedialMax
@@ -179,7 +184,8 @@ func (n *Node) part(links []*link.Link, orderly bool) (patience time.Duration) {
 	parting.Wait()
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.orderly, n.owed = orderly, owed
+	n.orderly, n.owed = orderly && !untold, owed
+	close(n.parted)
 	return patience
 }
 
@@ -191,18 +197,23 @@ func (n *Node) knows(peer string) bool {
 	return p != nil && p.peering.Life() != 0 && !p.peering.Gone()
 }
 
-// goodbye is what a peer hears that dials a node which is closing. Under mu.
+// goodbye is what a peer hears on a connection that comes when the node is closing,
+// as it will not come back: that it has closed, once its links have. For that it
+// waits.
 func (n *Node) goodbye(peer string) peering.Verdict {
-	v := peering.Verdict{Code: wire.CodeDone, Reason: "the node has closed"}
+	<-n.parted
+	n.mu.Lock()
+	defer n.mu.Unlock()
 	code, owed := n.owed[peer]
-	switch {
-	case n.owed == nil:
-		v = peering.Verdict{Code: wire.CodeBusy, Reason: "the node is closing"}
-	case owed && code == wire.CodeLost, !owed && !n.orderly:
-		v = peering.Verdict{Code: wire.CodeLost, Reason: "the node has closed before all was finished and delivered"}
+	if owed && code == wire.CodeLost || !owed && !n.orderly {
+		return peering.Verdict{Code: wire.CodeLost, Reason: "the node has closed before all was finished and delivered"}
 	}
-	return v
+	return peering.Verdict{Code: wire.CodeDone, Reason: "the node has closed"}
 }
+
+// partWith ends a connection on which hello was said, as the node is closing: it has
+// no link any more, but the peer may.
+func (n *Node) partWith(conn link.Conn, peer string) { n.refuse(conn, peer, n.goodbye(peer)) }
 
 // told notes that a peer has heard goodbye.
 func (n *Node) told(peer string) {

@@ -106,9 +106,7 @@ func (n *Node) dialOnce(p *peer, endpoint string) error {
 		p.peering.GreetingOver()
 		n.mu.Unlock()
 	}()
-	stop := context.AfterFunc(n.ctx, func() { conn.Close() })
-	h, err := link.Greet(conn, n.hello(connection), handshakePatience)
-	stop()
+	h, err := n.greet(conn, p.name, connection)
 	if err == nil && h.Node != p.name {
 		err = fmt.Errorf("%s answers at %s", h.Node, endpoint)
 	}
@@ -117,12 +115,35 @@ func (n *Node) dialOnce(p *peer, endpoint string) error {
 		n.dismissed(p, err)
 		return err
 	}
-	v := n.judgeAnswer(p, conn, &h)
-	if v.Do != peering.Admit {
+	v, err := n.judgeAnswer(p, conn, &h)
+	switch {
+	case err != nil:
+		n.partWith(conn, p.name)
+		return err
+	case v.Do != peering.Admit:
 		link.Refuse(conn, v.Code, v.Reason, closePatience)
 		return errors.New(v.Reason)
 	}
 	return n.install(p, conn, &h, v, false)
+}
+
+// greet says hello to who was dialled, and waits for its hello. A node that closes
+// meanwhile says goodbye: the peer may have a link already, and would wait for it.
+func (n *Node) greet(conn link.Conn, peer string, connection uint64) (wire.Hello, error) {
+	if err := link.SayHello(conn, n.hello(connection), closePatience); err != nil {
+		return wire.Hello{}, err
+	}
+	parted := make(chan struct{})
+	stop := context.AfterFunc(n.ctx, func() {
+		defer close(parted)
+		n.partWith(conn, peer)
+	})
+	h, err := link.AwaitHello(conn, handshakePatience)
+	if !stop() {
+		<-parted
+		return wire.Hello{}, ErrClosed
+	}
+	return h, err
 }
 
 // connect makes a connection to the peer called name, which is at endpoint: over a
@@ -178,19 +199,20 @@ func byeOf(err error) *peering.Bye {
 	return &peering.Bye{Code: said.Code, Text: said.Text}
 }
 
-// judgeAnswer decides about a peer that was dialled and has answered.
-func (n *Node) judgeAnswer(p *peer, conn link.Conn, h *wire.Hello) peering.Verdict {
+// judgeAnswer decides about a peer that was dialled and has answered. It is
+// ErrClosed if the node is closing.
+func (n *Node) judgeAnswer(p *peer, conn link.Conn, h *wire.Hello) (peering.Verdict, error) {
 	for word := peering.NotAsked; ; word = n.lookUp(p) {
 		n.mu.Lock()
 		if n.closed {
 			n.mu.Unlock()
-			return peering.Verdict{Code: wire.CodeBusy, Reason: "the node is closing"}
+			return peering.Verdict{}, ErrClosed
 		}
 		v := p.peering.Answered(h, word)
 		n.taken(p, conn, v)
 		n.mu.Unlock()
 		if v.Do != peering.Confirm {
-			return v
+			return v, nil
 		}
 	}
 }

@@ -50,8 +50,9 @@ type Node struct {
 	draining bool        // no producer or consumer may be made
 	closed   bool
 	deaf     bool             // no connection is heard any more
-	orderly  bool             // with owed: nothing that was accepted is missing
+	orderly  bool             // with owed: nothing that was accepted is missing, but what owed says
 	owed     map[string]uint8 // peers that have not confirmed the node's bye, and its code; nil before it is said
+	parted   chan struct{}    // closed when it was said wherever there was a link
 	settled  chan struct{}    // closed when there are none; nil unless somebody waits
 }
 
@@ -79,7 +80,7 @@ func Open(ctx context.Context, cfg Config) (*Node, error) {
 func newNode(cfg Config) *Node {
 	n := &Node{
 		cfg: cfg, dir: cfg.Directory,
-		peers: make(map[string]*peer), channels: make(map[string]*channel),
+		peers: make(map[string]*peer), channels: make(map[string]*channel), parted: make(chan struct{}),
 	}
 	n.ctx, n.cancel = context.WithCancel(context.Background())
 	mark, _ := HighWaterMark{}.mark()

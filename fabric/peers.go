@@ -103,10 +103,12 @@ func (n *Node) install(p *peer, conn link.Conn, h *wire.Hello, v peering.Verdict
 	}
 	var err error
 	if answer {
-		err = link.Answer(conn, n.hello(v.Connection), closePatience)
+		err = link.SayHello(conn, n.hello(v.Connection), closePatience)
 	}
+	closed := false
 	if err == nil {
 		n.mu.Lock()
+		closed = n.closed
 		if n.closed || !p.peering.Up() || !p.link.Attach(conn, int(min(h.MaxMessage, uint32(n.cfg.MaxMessage)))) {
 			err = errOvertaken
 		} else if p.reached != nil {
@@ -116,6 +118,9 @@ func (n *Node) install(p *peer, conn link.Conn, h *wire.Hello, v peering.Verdict
 		n.mu.Unlock()
 	}
 	if err != nil {
+		if closed {
+			n.partWith(conn, p.name)
+		}
 		conn.Close()
 		n.free(p)
 		n.want(p)

@@ -212,7 +212,7 @@ func (n *Node) attach(conn *transport.Conn, h *wire.Hello) (code uint8, reason s
 	if before != nil {
 		before.link.Cut(errors.New("the worker has attached anew"))
 	}
-	if err := link.Answer(conn, n.hello(0), closePatience); err != nil {
+	if err := link.SayHello(conn, n.hello(0), closePatience); err != nil {
 		w.remove(a)
 		conn.Close()
 		return 0, ""

@@ -19,20 +19,20 @@ import (
 // Greet is the dialler's part. It returns what the peer said of itself, a
 // *ByeError if it refused, or what went wrong.
 func Greet(conn Conn, own wire.Hello, patience time.Duration) (wire.Hello, error) {
-	deadline := time.Now().Add(patience)
-	if err := sendPacket(conn, wire.AppendHello(nil, &own), deadline); err != nil {
+	if err := SayHello(conn, own, patience); err != nil {
 		return wire.Hello{}, err
 	}
-	return readHello(conn, deadline)
+	return AwaitHello(conn, patience)
 }
 
-// AwaitHello is the acceptor's first part.
+// AwaitHello is the acceptor's first part, or the second half of Greet.
 func AwaitHello(conn Conn, patience time.Duration) (wire.Hello, error) {
 	return readHello(conn, time.Now().Add(patience))
 }
 
-// Answer is the acceptor's second part, to be followed by Attach.
-func Answer(conn Conn, own wire.Hello, patience time.Duration) error {
+// SayHello is the acceptor's second part, to be followed by Attach; or the first
+// half of Greet, for who has something to do between the halves.
+func SayHello(conn Conn, own wire.Hello, patience time.Duration) error {
 	return sendPacket(conn, wire.AppendHello(nil, &own), time.Now().Add(patience))
 }
 
