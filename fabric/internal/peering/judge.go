@@ -84,13 +84,18 @@ func (p *Peering) Greet() (connection uint64, ok bool) {
 func (p *Peering) GreetingOver() { p.greeting = false }
 
 // Answered decides about a connection that own has dialled and the peer has
-// admitted: h is the peer's hello.
+// admitted: h is the peer's hello. If another connection has come since, the peer
+// has ended this one, though own may hear of that late: what is still under way
+// on it would take streams back to where they were.
 func (p *Peering) Answered(h *wire.Hello, word Word) Verdict {
 	if v := p.believe(h, word); v.Do != Admit {
 		return v
 	}
-	if p.taken {
+	switch {
+	case p.taken:
 		return refuse(wire.CodeDuplicate, "there is a connection already")
+	case h.Incarnation == p.life && h.Connection <= p.connection:
+		return refuse(wire.CodeDuplicate, "there was another connection since")
 	}
 	return p.admit(h, max(p.connection, h.Connection))
 }

@@ -88,7 +88,7 @@ func TestWhoIsBelieved(t *testing.T) {
 			} {
 				p := New("a", "b")
 				c.known(t, p)
-				v := ask(p, hello(c.claim, p.connection), c.word)
+				v := ask(p, hello(c.claim, p.connection+1), c.word)
 				if v.Do != c.want || v.Code != c.code || v.Anew != c.anew {
 					t.Errorf("%s: %+v, want %s, code %d, anew %v", name, v, c.want, c.code, c.anew)
 				}
@@ -269,5 +269,41 @@ func TestWhoYields(t *testing.T) {
 			}
 		}
 		p.GreetingOver()
+	}
+}
+
+// An answer that took its time, as the directory had to confirm it, is no link any
+// more if others have come and gone since: the peer has lost that connection, and
+// what is under way on it says where streams were then.
+func TestAnswerOlderThanTheConnectionsSince(t *testing.T) {
+	p := New("b", "a")
+	if _, ok := p.Greet(); !ok {
+		t.Fatal("no greeting")
+	}
+	answer := hello(5, 1)
+	if v := p.Answered(answer, NotAsked); v.Do != Confirm {
+		t.Fatalf("%+v", v)
+	}
+	for range 2 { // the peer dials, and each connection breaks
+		if v := p.Accept(hello(5, p.connection), Unknown); v.Do != Admit || !p.Up() {
+			t.Fatalf("%+v", v)
+		}
+		p.Ended(start, nil)
+		p.Free()
+	}
+	p.Listed(5, "tcp://a")
+	if v := p.Answered(answer, Known); v.Do != Refuse || v.Code != wire.CodeDuplicate {
+		t.Errorf("the old one: %+v", v)
+	}
+	if v := p.Answered(hello(5, p.connection+1), NotAsked); v.Do != Admit || !p.Up() {
+		t.Errorf("a new one: %+v", v)
+	}
+	p.Ended(start, nil)
+	p.Free()
+	if p.Listed(6, "tcp://a") == Lose {
+		p.Free()
+	}
+	if v := p.Answered(hello(6, 1), NotAsked); v.Do != Admit {
+		t.Errorf("one of another life, which counts anew: %+v", v)
 	}
 }
