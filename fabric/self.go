@@ -3,6 +3,7 @@ package fabric
 import (
 	"context"
 	"fmt"
+	"math"
 
 	"github.com/zfab/zfab/fabric/internal/link"
 	"github.com/zfab/zfab/fabric/internal/transport"
@@ -23,7 +24,11 @@ func (n *Node) selfLink() (out, in *link.Link, err error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	n.self, n.selfIn = link.New(&n.links, n.cfg.Name), link.New(&n.links, n.cfg.Name)
+	// Memory loses nothing, and nobody would dial again: however long this process
+	// does not get to run, its link to itself lives.
+	links := n.links
+	links.DeadTicks = math.MaxInt
+	n.self, n.selfIn = link.New(&links, n.cfg.Name), link.New(&links, n.cfg.Name)
 	n.self.Attach(a, n.cfg.MaxMessage)
 	n.selfIn.Attach(b, n.cfg.MaxMessage)
 	return n.self, n.selfIn, nil

@@ -2,6 +2,7 @@ package runner
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/zfab/zfab/cmd/zfab/internal/check"
@@ -58,8 +59,19 @@ func (r *receiver) jobsOf(p *patterns.Puller[[]byte]) func(context.Context) (fab
 		if err != nil {
 			return fabric.Address{}, check.Arrival{}, nil, err
 		}
-		return job.Source(), check.Arrival{Source: r.source(job.Source()), Again: job.Redelivered(), Body: job.Value}, job.Ack, nil
+		return job.Source(), check.Arrival{Source: r.source(job.Source()), Again: job.Redelivered(), Body: job.Value}, func() error { return unlessSettled(job.Ack()) }, nil
 	})
+}
+
+// unlessSettled is the error of an acknowledgement, but that it is none if the pusher is
+// gone: it had the job settled by somebody else, or its own run says that it is not.
+func unlessSettled(err error) error {
+	var unknown *fabric.UnknownConsumerError
+	var lost *fabric.PeerLostError
+	if errors.As(err, &unknown) || errors.As(err, &lost) {
+		return nil
+	}
+	return err
 }
 
 // acknowledging makes what receive returned acknowledged when it is called again.
