@@ -136,12 +136,16 @@ func (w *world) pairOf(key pairKey) *pairing {
 
 // meet notes which consumer's end has opened g.
 func (g *ledger) meet() {
-	p := g.peer
-	w, instance := p.node.w, g.s.View().Instance
-	if instance == g.instance {
+	p, v := g.peer, g.s.View()
+	w, instance := p.node.w, v.Instance
+	if instance == g.instance && !v.Bound {
 		return
 	}
-	pair := w.pairOf(pairKey{p.life.id, p.node.host.index, instance})
+	key := pairKey{p.life.id, p.node.host.index, instance}
+	if instance == g.instance && w.pairs[key] == g.pair {
+		return // else it is another life's, which counts its instances anew
+	}
+	pair := w.pairOf(key)
 	if pair.intake == nil {
 		w.fail("%s is opened as instance %d by %s, which has none", g, instance, p.life)
 		return

@@ -40,6 +40,7 @@ func TestSeeds(t *testing.T) {
 // Seeds that once failed: they stay, as what they met is rare.
 func TestFormerSeeds(t *testing.T) {
 	for seed, met := range map[uint64]string{
+		419750: "a consumer's end that has the number of one of its node's former life, and opens the stream that this one could not go on with",
 		46836:  "a consumer's open on its way, when all had finished but for what it asks for",
 		778887: "an answer to a dial that comes when two other connections have come and gone",
 		84162:  "a producer that pauses as long as the safety phase",
