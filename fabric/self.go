@@ -3,7 +3,6 @@ package fabric
 import (
 	"context"
 	"fmt"
-	"math"
 
 	"github.com/zfab/zfab/fabric/internal/link"
 	"github.com/zfab/zfab/fabric/internal/transport"
@@ -27,7 +26,7 @@ func (n *Node) selfLink() (out, in *link.Link, err error) {
 	// Memory loses nothing, and nobody would dial again: however long this process
 	// does not get to run, its link to itself lives.
 	links := n.links
-	links.DeadTicks = math.MaxInt
+	links.PingTicks, links.DeadTicks = never, never
 	n.self, n.selfIn = link.New(&links, n.cfg.Name), link.New(&links, n.cfg.Name)
 	n.self.Attach(a, n.cfg.MaxMessage)
 	n.selfIn.Attach(b, n.cfg.MaxMessage)

@@ -52,12 +52,8 @@ func writeDirect(fd uintptr, p []byte) (int, error) {
 
 // newVectorWriter returns nc's, or nil if it is no socket.
 func newVectorWriter(nc net.Conn) vectorWriter {
-	c, ok := nc.(syscall.Conn)
-	if !ok {
-		return nil
-	}
-	rc, err := c.SyscallConn()
-	if err != nil {
+	rc := rawConn(nc)
+	if rc == nil {
 		return nil
 	}
 	s := &socketVectors{rc: rc}

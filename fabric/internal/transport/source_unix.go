@@ -11,17 +11,29 @@ import (
 
 // newSource reads a socket's descriptor directly, so that memory is borrowed after the poller has reported bytes.
 func newSource(nc net.Conn) source {
-	switch c := nc.(type) {
-	case *memConn:
+	if c, ok := nc.(*memConn); ok {
 		return memSource{c.in}
-	case syscall.Conn:
-		if rc, err := c.SyscallConn(); err == nil {
-			s := &socketSource{rc: rc}
-			s.once = s.readOnce
-			return s
-		}
 	}
-	return &probeSource{nc: nc}
+	rc := rawConn(nc)
+	if rc == nil {
+		return &probeSource{nc: nc}
+	}
+	s := &socketSource{rc: rc}
+	s.once = s.readOnce
+	return s
+}
+
+// rawConn is the way to nc's descriptor, nil if it has none.
+func rawConn(nc net.Conn) syscall.RawConn {
+	c, ok := nc.(syscall.Conn)
+	if !ok {
+		return nil
+	}
+	rc, err := c.SyscallConn()
+	if err != nil {
+		return nil
+	}
+	return rc
 }
 
 type socketSource struct {

@@ -10,12 +10,8 @@ import (
 
 // newNowWriter returns nc's, or nil if it has none.
 func newNowWriter(nc net.Conn) nowWriter {
-	c, ok := nc.(syscall.Conn)
-	if !ok {
-		return nil
-	}
-	rc, err := c.SyscallConn()
-	if err != nil {
+	rc := rawConn(nc)
+	if rc == nil {
 		return nil
 	}
 	s := &socketSink{rc: rc}

@@ -146,12 +146,22 @@ func (w *asking) finish(ctx context.Context, drain func(context.Context) error) 
 	return errors.Join(drain(ctx), w.ending.Drain(ctx))
 }
 
-// openEnd opens an exchange beside a channel on which nothing is sent: by its end the
-// consumers of a pattern that has none of its own know that all producers have ended.
-func (m *member) openEnd(ctx context.Context, c topology.Channel) (*patterns.Exchange, error) {
-	return patterns.OpenExchange(ctx, m.node, patterns.ExchangeConfig{
+// openRepliers makes the node's consumers of a pattern that has answers, and opens an
+// exchange beside its channel on which nothing is sent: by its end they know that all
+// producers have ended, as the pattern has no end of its own.
+func (m *member) openRepliers(ctx context.Context, c topology.Channel) (*patterns.Exchange, error) {
+	end, err := patterns.OpenExchange(ctx, m.node, patterns.ExchangeConfig{
 		Channel: c.Name + ".end", Nodes: m.spec.Nodes, Producers: c.Producers, Consumers: c.Consumers,
 	})
+	if err != nil {
+		return nil, err
+	}
+	for i := range c.Consumers {
+		if err := m.openReplier(ctx, c, i, end.Consumer(i)); err != nil {
+			return nil, err
+		}
+	}
+	return end, nil
 }
 
 // patience is how long a node that answers may be without connection until questions to

@@ -21,14 +21,9 @@ const callsEach = 16
 // openRequest makes the node's requesters and repliers, and waits until the requesters
 // know all repliers.
 func (m *member) openRequest(ctx context.Context, c topology.Channel) error {
-	end, err := m.openEnd(ctx, c)
+	end, err := m.openRepliers(ctx, c)
 	if err != nil {
 		return err
-	}
-	for i := range c.Consumers {
-		if err := m.openReplier(ctx, c, i, end.Consumer(i)); err != nil {
-			return err
-		}
 	}
 	for i := range c.Producers {
 		r, err := patterns.OpenRequester(ctx, m.node, patterns.RequesterConfig[[]byte, []byte]{Channel: c.Name, Patience: patience(c)})

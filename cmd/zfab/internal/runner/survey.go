@@ -24,14 +24,9 @@ const surveysEach = 4
 // openSurvey makes the node's surveyors and respondents, and waits until the surveyors
 // know all respondents.
 func (m *member) openSurvey(ctx context.Context, c topology.Channel) error {
-	end, err := m.openEnd(ctx, c)
+	end, err := m.openRepliers(ctx, c)
 	if err != nil {
 		return err
-	}
-	for i := range c.Consumers {
-		if err := m.openReplier(ctx, c, i, end.Consumer(i)); err != nil {
-			return err
-		}
 	}
 	respondents := numbers(m.spec.Nodes, c.Consumers)
 	inFlight := orDefault(c.InFlight, surveysEach)
