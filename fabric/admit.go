@@ -32,6 +32,7 @@ func (n *Node) hear(conn link.Conn) {
 	deaf := n.deaf
 	if !deaf {
 		n.wg.Add(1)
+		n.greetings.Add(1)
 	}
 	n.mu.Unlock()
 	if deaf {
@@ -71,6 +72,7 @@ func (n *Node) await(conn link.Conn) (done func()) {
 // it.
 func (n *Node) admit(conn link.Conn) {
 	defer n.wg.Done()
+	defer n.greetings.Done()
 	done := n.await(conn)
 	stop := context.AfterFunc(n.ctx, func() { conn.Close() })
 	hello, err := link.AwaitHello(conn, handshakePatience)

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/zfab/zfab/fabric/directory"
+	"github.com/zfab/zfab/fabric/internal/wire"
 )
 
 // crash ends a node, or a worker, as the end of its process does: nobody hears a
@@ -21,6 +22,11 @@ func crash(n *Node) {
 	n.closed = true
 	links := n.allLinks()
 	channels := n.allChannels()
+	n.owed = make(map[string]uint8)
+	for name := range n.peers { // to whom greets just now this is a connection that breaks
+		n.owed[name] = wire.CodeBusy
+	}
+	close(n.parted)
 	n.mu.Unlock()
 	n.hangUp()
 	if n.trunk != nil {

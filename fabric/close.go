@@ -128,6 +128,7 @@ func (n *Node) close(until context.Context, farewell bool) error {
 		n.linger(until, patience)
 		n.hangUp()
 	}
+	n.greetings.Wait() // goodbyes may go over the trunk, or to workers
 	stop()
 	n.partWorkers()
 	n.wg.Wait()
@@ -205,10 +206,14 @@ func (n *Node) goodbye(peer string) peering.Verdict {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	code, owed := n.owed[peer]
-	if owed && code == wire.CodeLost || !owed && !n.orderly {
-		return peering.Verdict{Code: wire.CodeLost, Reason: "the node has closed before all was finished and delivered"}
+	if !owed && !n.orderly {
+		code = wire.CodeLost
 	}
-	return peering.Verdict{Code: wire.CodeDone, Reason: "the node has closed"}
+	v := peering.Verdict{Code: code, Reason: "the node has closed"}
+	if code == wire.CodeLost {
+		v.Reason += " before all was finished and delivered"
+	}
+	return v
 }
 
 // partWith ends a connection on which hello was said, as the node is closing: it has

@@ -42,12 +42,17 @@ func (n *Node) dial(p *peer, wait time.Duration) {
 		n.pause(wait)
 		n.mu.Lock()
 		endpoint, ok := p.peering.NextDial(n.dials(p))
+		if ok {
+			n.greetings.Add(1)
+		}
 		n.mu.Unlock()
 		if !ok {
 			return
 		}
 		wait = 0
-		if err := n.dialOnce(p, endpoint); err != nil {
+		err := n.dialOnce(p, endpoint)
+		n.greetings.Done()
+		if err != nil {
 			wait = n.dialFailed(p, endpoint, err)
 		}
 	}

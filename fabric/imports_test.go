@@ -72,7 +72,7 @@ var timeless = []string{"Time", "Duration", "Nanosecond", "Microsecond", "Millis
 const linkPackage = "fabric/internal/link"
 
 var (
-	linkLoops = []string{"link.go", "conn.go", "circuit.go", "handshake.go", "inbox.go", "verbs.go", "stats.go", "drive.go"}
+	linkLoops = []string{"link.go", "conn.go", "circuit.go", "handshake.go", "inbox.go", "offer.go", "flush.go", "stats.go", "drive.go"}
 	// notInCore are standard packages that bring time, chance or I/O.
 	notInCore = []string{"context", "io", "log", "log/slog", "math/rand", "math/rand/v2", "net", "os", "syscall", "time"}
 	// notInLink is I/O that even the loops leave to the transport.

@@ -41,19 +41,20 @@ type Node struct {
 	unfinished  atomic.Bool // a producer has left without telling its consumers
 	left        atomic.Bool // the directory was told that the node leaves
 
-	mu       sync.Mutex
-	peers    map[string]*peer
-	self     *link.Link // the producers' side of the link to itself, nil until used
-	selfIn   *link.Link // and the consumers'
-	channels map[string]*channel
-	greeting []link.Conn // that have said no hello yet, oldest first
-	draining bool        // no producer or consumer may be made
-	closed   bool
-	deaf     bool             // no connection is heard any more
-	orderly  bool             // with owed: nothing that was accepted is missing, but what owed says
-	owed     map[string]uint8 // peers that have not confirmed the node's bye, and its code; nil before it is said
-	parted   chan struct{}    // closed when it was said wherever there was a link
-	settled  chan struct{}    // closed when there are none; nil unless somebody waits
+	mu        sync.Mutex
+	peers     map[string]*peer
+	self      *link.Link // the producers' side of the link to itself, nil until used
+	selfIn    *link.Link // and the consumers'
+	channels  map[string]*channel
+	greeting  []link.Conn // that have said no hello yet, oldest first
+	draining  bool        // no producer or consumer may be made
+	closed    bool
+	deaf      bool             // no connection is heard any more
+	orderly   bool             // with owed: nothing that was accepted is missing, but what owed says
+	owed      map[string]uint8 // peers that have not confirmed the node's bye, and its code; nil before it is said
+	parted    chan struct{}    // closed when it was said wherever there was a link
+	greetings sync.WaitGroup   // connections without a link yet, which hear goodbye; none begins once deaf and closed
+	settled   chan struct{}    // closed when there are none; nil unless somebody waits
 }
 
 // Open makes a node, which then listens and is registered. It ends when ctx

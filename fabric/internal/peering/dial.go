@@ -47,6 +47,7 @@ func (p *Peering) NextDial(wanted bool) (endpoint string, ok bool) {
 		p.dialing = false
 		return "", false
 	}
+	p.dialled = p.listed
 	return p.endpoint, true
 }
 

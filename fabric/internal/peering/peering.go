@@ -30,6 +30,7 @@ type Peering struct {
 	endpoint string // of the life listed, where it is dialled
 	expected bool   // the peer may dial, too
 	dialing  bool
+	dialled  uint64 // the life whose endpoint was dialled last
 	failures int // dials that failed, one after another
 }
 
@@ -138,7 +139,8 @@ func (p *Peering) Dismissed(bye *Bye) (Loss, bool) {
 		return Loss{}, false
 	}
 	p.taken, p.since = true, time.Time{}
-	p.bound, p.over = false, max(p.life, p.listed)
+	// The directory may have told of another life while this one was dialled.
+	p.bound, p.over = false, max(p.life, p.dialled)
 	return bye.loss(), true
 }
 

@@ -198,6 +198,9 @@ func TestDismissed(t *testing.T) {
 	if p.Gone() {
 		t.Error("gone before it came")
 	}
+	if _, ok := p.NextDial(true); !ok {
+		t.Error("not dialled")
+	}
 	if _, over := p.Dismissed(&Bye{Code: wire.CodeLost}); !over {
 		t.Error("not over")
 	}
@@ -225,5 +228,26 @@ func TestForgettable(t *testing.T) {
 	p.Listed(5, "tcp://b")
 	if p.Forgettable() {
 		t.Error("although it can be dialled")
+	}
+}
+
+// The bye of a process that was dialled is its own: the life that has followed it
+// meanwhile is not over.
+func TestDismissedByTheLifeBefore(t *testing.T) {
+	p := New("a", "b")
+	p.Listed(5, "tcp://b")
+	if _, ok := p.NextDial(true); !ok {
+		t.Fatal("not dialled")
+	}
+	p.Listed(6, "tcp://b")
+	if _, over := p.Dismissed(&Bye{Code: wire.CodeDone}); !over {
+		t.Error("the life before is not over")
+	}
+	p.Free()
+	if p.Closed() || p.Gone() {
+		t.Errorf("closed %v, gone %v, though the next life has said nothing", p.Closed(), p.Gone())
+	}
+	if endpoint, ok := p.NextDial(true); !ok || endpoint != "tcp://b" {
+		t.Errorf("the next life is not dialled: %q, %v", endpoint, ok)
 	}
 }
