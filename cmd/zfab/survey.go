@@ -136,6 +136,12 @@ func (a *asker) judge(number int, r patterns.SurveyResult) (enough bool, err err
 	if errors.Is(r.Err, context.DeadlineExceeded) {
 		how = fmt.Sprintf("after %v", a.timeout)
 	}
+	if r.Asked() == 0 && r.Err != nil {
+		fmt.Fprintf(a.stderr, "zfab: survey %d: nobody was asked: %v\n", number, r.Err)
+		if err := a.out.Note(lines.Line{Question: number, Error: r.Err.Error()}); err != nil {
+			return false, err
+		}
+	}
 	if len(r.Missing) > 0 {
 		fmt.Fprintf(a.stderr, "zfab: survey %d: %d of %d have answered, %s; not %s\n", number, came, r.Asked(), how, some(r.Missing))
 	}

@@ -31,7 +31,7 @@ type Peering struct {
 	expected bool   // the peer may dial, too
 	dialing  bool
 	dialled  uint64 // the life whose endpoint was dialled last
-	failures int // dials that failed, one after another
+	failures int    // dials that failed, one after another
 }
 
 // New returns what the node own knows of peer at first: nothing.

@@ -26,6 +26,8 @@ const (
 	writeAttempt = 2 * attempt
 	// attemptPause is the time between two tries of which the first failed at once.
 	attemptPause = 20 * time.Millisecond
+	// deniedPause is the least time from one denial to the next question of the same kind.
+	deniedPause = time.Second
 	// keepAlive and keepAliveTimeout are how soon a connection is closed whose other end says nothing. The first is the
 	// least that gRPC allows.
 	keepAlive        = 10 * time.Second
@@ -233,7 +235,11 @@ func (s *Store) try(ctx context.Context, limit time.Duration, do func(context.Co
 		one, cancel := context.WithTimeout(clientv3.WithRequireLeader(ctx), limit)
 		err := do(one)
 		cancel()
-		if err == nil || denied(err) {
+		switch {
+		case err == nil:
+			return nil
+		case denied(err): // who asks again does so at once, and each time costs the store a check of the password
+			pause(ctx, deniedPause)
 			return err
 		}
 		if !unauthenticated(err) {
@@ -242,13 +248,21 @@ func (s *Store) try(ctx context.Context, limit time.Duration, do func(context.Co
 		if cause == nil || !errors.Is(err, context.DeadlineExceeded) {
 			cause = err
 		}
-		timer := time.NewTimer(attemptPause)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
+		if !pause(ctx, attemptPause) {
 			return cause
 		}
+	}
+}
+
+// pause waits for d, and reports false if ctx ends first.
+func pause(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
 	}
 }
 
@@ -333,13 +347,13 @@ func (s *Store) renew(ctx context.Context, leases []int64) (over []int64, err er
 	for part := range slices.Chunk(leases, renewAhead) {
 		for _, lease := range part {
 			if err := stream.Send(&pb.LeaseKeepAliveRequest{ID: lease}); err != nil {
-				return nil, err
+				return nil, rpctypes.Error(err)
 			}
 		}
 		for range part {
 			r, err := stream.Recv()
 			if err != nil {
-				return nil, err
+				return nil, rpctypes.Error(err)
 			}
 			if r.TTL <= 0 {
 				over = append(over, r.ID)

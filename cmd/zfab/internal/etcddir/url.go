@@ -33,7 +33,7 @@ func parse(url string) (target, error) {
 		rest, ok = strings.CutPrefix(url, scheme)
 	}
 	if strings.Contains(url, "@") {
-		return target{}, errUserInURL
+		return target{}, errUserInURL // also in the prefix: a password may have a slash
 	}
 	if !ok {
 		return target{}, fmt.Errorf("store %q: known are etcd://host:port[,host:port...][/prefix], and etcds://... for TLS", url)

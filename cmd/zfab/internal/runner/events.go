@@ -1,6 +1,7 @@
 package runner
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -24,7 +25,7 @@ const keysEach = 16
 // openEvents makes the node's publishers and members, and waits until the publishers know
 // all members.
 func (m *member) openEvents(ctx context.Context, c topology.Channel) error {
-	keys := orDefault(c.Keys, keysEach)
+	keys := cmp.Or(c.Keys, keysEach)
 	var publishers []*patterns.EventPublisher[[]byte]
 	for i := range c.Producers {
 		p, err := patterns.OpenEventPublisher(ctx, m.node, patterns.EventPublisherConfig[[]byte]{Channel: c.Name, Unacknowledged: markOf(c)})

@@ -1,6 +1,7 @@
 package runner
 
 import (
+	"cmp"
 	"context"
 
 	"github.com/zfab/zfab/cmd/zfab/internal/check"
@@ -36,19 +37,12 @@ func (m *member) openRequest(ctx context.Context, c topology.Channel) error {
 		}
 		s, _ := m.newSender(c, i)
 		s.way = &callerWay{
-			asking:    newAsking(newAnswers(s.number, 1), orDefault(c.InFlight, callsEach), end.Producer(i)),
+			asking:    newAsking(newAnswers(s.number, 1), cmp.Or(c.InFlight, callsEach), end.Producer(i)),
 			requester: r, calls: &target{consumer: check.ToAll, planted: s.plantsFirst()},
 		}
 		m.senders = append(m.senders, s)
 	}
 	return nil
-}
-
-func orDefault(n, byDefault int) int {
-	if n == 0 {
-		return byDefault
-	}
-	return n
 }
 
 func (w *callerWay) send(ctx context.Context, s *sender) error {

@@ -1,6 +1,7 @@
 package runner
 
 import (
+	"cmp"
 	"context"
 	"errors"
 
@@ -32,7 +33,7 @@ func (m *member) openRounds(ctx context.Context, c topology.Channel) error {
 		return err
 	}
 	m.closers = append(m.closers, rounds.Close)
-	round := orDefault(c.Round, roundEach)
+	round := cmp.Or(c.Round, roundEach)
 	sources := numbers(m.spec.Nodes, c.Producers)
 	for i, k := range rounds.Consumers() {
 		r := m.newReceiver(c, i, sources)

@@ -1,6 +1,7 @@
 package runner
 
 import (
+	"cmp"
 	"context"
 
 	"github.com/zfab/zfab/cmd/zfab/internal/check"
@@ -29,7 +30,7 @@ func (m *member) openSurvey(ctx context.Context, c topology.Channel) error {
 		return err
 	}
 	respondents := numbers(m.spec.Nodes, c.Consumers)
-	inFlight := orDefault(c.InFlight, surveysEach)
+	inFlight := cmp.Or(c.InFlight, surveysEach)
 	for i := range c.Producers {
 		y, err := patterns.OpenSurveyor(ctx, m.node, patterns.SurveyorConfig[[]byte, []byte]{
 			Channel: c.Name, MaxSurveys: inFlight, Patience: patience(c),

@@ -2,6 +2,7 @@ package topology
 
 import (
 	"bytes"
+	"cmp"
 	"io"
 	"math"
 	"os"
@@ -196,7 +197,7 @@ func (b *builder) channel(key scalar, n ast.Node) Channel {
 		c.HighWaterMark = b.size(w.mark, at, "high_water_mark", 1, 1<<40)
 	}
 	if w.markMessages.set() {
-		c.HighWaterMarkMessages = int64(b.count(w.markMessages, at, "high_water_mark_messages", 1, orDefault(traitsOf[c.Pattern].mark, 1<<30)))
+		c.HighWaterMarkMessages = int64(b.count(w.markMessages, at, "high_water_mark_messages", 1, cmp.Or(traitsOf[c.Pattern].mark, 1<<30)))
 	}
 	b.ownFields(w, &c)
 	if streams := c.pairs(b.t.Nodes); streams > MaxStreams {

@@ -228,11 +228,3 @@ func (b *builder) checkNames(at map[string]*token.Token) {
 		}
 	}
 }
-
-// orDefault is n, or what it is if n is 0.
-func orDefault(n, byDefault int) int {
-	if n == 0 {
-		return byDefault
-	}
-	return n
-}
