@@ -160,7 +160,7 @@ func (r *receiver) account() ConsumerResult {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.sharer != nil {
-		return ConsumerResult{Channel: r.channel, Number: r.number, Counts: r.sharer.Counts(), Shares: r.sharer.Shares()}
+		return ConsumerResult{Channel: r.channel, Number: r.number, Counts: r.sharer.Counts()}
 	}
 	return ConsumerResult{Channel: r.channel, Number: r.number, Counts: r.checker.Counts(), Streams: r.checker.States()}
 }
@@ -189,6 +189,9 @@ func (r *receiver) wait(ctx context.Context, g *gate) {
 
 func (r *receiver) result(windows [][2]uint64) ConsumerResult {
 	c := r.account()
+	if r.sharer != nil {
+		c.Shares = r.sharer.Shares() // as it is used no more
+	}
 	c.Ended, c.Stalled, c.Latency, c.Windows = r.ended.Seconds(), r.stalled.Seconds(), r.latency, windows
 	return c
 }
