@@ -16,9 +16,10 @@ import (
 
 // BenchmarkRoundTrip is a call of 64 bytes to a server at another node, over TCP,
 // beside the same bytes there and back over a plain TCP connection between two
-// goroutines. They take turns, so that both see the same machine; p50 of each is
-// reported, and the ratio, which is promised to be at most 1.8. p10 is what they take
-// when nothing else wants the processors.
+// goroutines, all in one process, where a raw round trip often changes no thread at
+// all. They take turns, so that both see the same machine; p50 of each is reported, and
+// the ratio. p10 is what they take when nothing else wants the processors. Between two
+// processes, integration/peers measures both (zfab-calls).
 func BenchmarkRoundTrip(b *testing.B) {
 	ping, end := rawPing(b)
 	defer end()

@@ -1,14 +1,16 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 )
 
-// bar is a ratio zfab/peer that the project holds itself to.
+// bar is a ratio to peer that the project holds itself to.
 type bar struct {
 	size   int       // bytes; 0 for the round trip's median
 	on     placement // of the round trip
+	of     string    // whose; "" is zfab
 	peer   string
 	bound  float64
 	atMost bool // the ratio may not exceed bound; else it must reach it
@@ -22,6 +24,8 @@ var bars = []bar{
 	{size: 1 << 20, peer: "raw", bound: 0.85},
 	{on: together, peer: "raw", bound: 1.6, atMost: true},
 	{on: apart, peer: "raw", bound: 1.6, atMost: true},
+	{on: together, of: calls, peer: "raw", bound: 1.8, atMost: true},
+	{on: apart, of: calls, peer: "raw", bound: 1.8, atMost: true},
 }
 
 // barResult is a bar and where zfab stands.
@@ -33,7 +37,11 @@ type barResult struct {
 
 func (b bar) String() string {
 	if b.size == 0 {
-		return fmt.Sprintf("round trip p50, %s: at most %g x %s", b.on, b.bound, b.peer)
+		what := "round trip"
+		if b.of != "" {
+			what += " of " + b.of
+		}
+		return fmt.Sprintf("%s p50, %s: at most %g x %s", what, b.on, b.bound, b.peer)
 	}
 	return fmt.Sprintf("%s: at least %g x %s", bytesText(b.size), b.bound, b.peer)
 }
@@ -54,7 +62,7 @@ func (b bar) judge(m *measurements) barResult {
 
 func (b bar) ratio(m *measurements) float64 {
 	if b.size == 0 {
-		return ratio(m.p50[trip{"zfab", b.on}], m.p50[trip{b.peer, b.on}])
+		return ratio(m.p50[trip{cmp.Or(b.of, "zfab"), b.on}], m.p50[trip{b.peer, b.on}])
 	}
 	return ratio(m.perSecond[point{"zfab", b.size}], m.perSecond[point{b.peer, b.size}])
 }

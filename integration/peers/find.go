@@ -76,6 +76,7 @@ func findPeer(ctx context.Context, name, self, dir string, opt options) (peer, e
 		command: []string{self, childCommand, name},
 		server:  roles.Serve != nil,
 		pings:   roles.Ping != nil,
+		single:  roles.Produce == nil,
 	}, nil
 }
 

@@ -31,6 +31,7 @@ var goPeers = map[string]child.Roles{
 	"yamux":     yamuxRoles,
 	"nats":      natsRoles,
 	"go-zeromq": goZeroMQRoles,
+	calls:       callRoles,
 }
 
 // childCommand as the first argument makes this process one of a measurement's: peers child PEER ROLE ...
@@ -94,7 +95,7 @@ type options struct {
 }
 
 // peerNames is every peer, in the table's order.
-var peerNames = []string{"zfab", "raw", "yamux", "libzmq", "pebbe", "go-zeromq", "nats"}
+var peerNames = []string{"zfab", calls, "raw", "yamux", "libzmq", "pebbe", "go-zeromq", "nats"}
 
 func parseOptions(args []string, stderr io.Writer) (options, error) {
 	var opt options

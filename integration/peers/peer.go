@@ -21,6 +21,7 @@ const pingSize = 64
 // peer is one way to move messages from one process to another.
 type peer interface {
 	name() string
+	// throughput may return errNotMeasured.
 	throughput(ctx context.Context, size int, duration time.Duration) (throughput, error)
 	// roundTrip may return errNotMeasured.
 	roundTrip(ctx context.Context, on placement, duration time.Duration) (roundTrip, error)
@@ -38,11 +39,15 @@ type pair struct {
 	command []string // what comes before ROLE
 	server  bool     // a third process stands between the two
 	pings   bool
+	single  bool // it sends one message at a time: it has no throughput
 }
 
 func (p *pair) name() string { return p.label }
 
 func (p *pair) throughput(ctx context.Context, size int, duration time.Duration) (throughput, error) {
+	if p.single {
+		return throughput{}, errNotMeasured
+	}
 	line, err := p.run(ctx, run{listener: "consumer", dialer: "producer", answer: "throughput", size: size, duration: duration})
 	if err != nil {
 		return throughput{}, err

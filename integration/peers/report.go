@@ -130,7 +130,7 @@ func (r report) writeText(out io.Writer) error {
 		fmt.Fprintln(w)
 	}
 	for _, b := range r.Bars {
-		fmt.Fprintf(w, "%-11s %-44s %8s\n", b.State, b.Bar, numberText(b.Ratio, 1, 2))
+		fmt.Fprintf(w, "%-11s %-58s %8s\n", b.State, b.Bar, numberText(b.Ratio, 1, 2))
 	}
 	return w.Flush()
 }

@@ -82,11 +82,14 @@ func measureAll(ctx context.Context, peers []peer, opt options, progress io.Writ
 		fmt.Fprintf(progress, "round %d of %d\n", round+1, opt.rounds)
 		for _, size := range opt.sizes {
 			for _, p := range rotate(peers, round) {
+				t, err := p.throughput(ctx, size, opt.duration)
+				if errors.Is(err, errNotMeasured) {
+					continue
+				}
 				key := point{p.name(), size}
 				if m.perSecond[key] == nil {
 					m.perSecond[key] = newSeries(opt.rounds)
 				}
-				t, err := p.throughput(ctx, size, opt.duration)
 				switch {
 				case ctx.Err() != nil:
 					return nil, ctx.Err()
