@@ -26,13 +26,9 @@ import (
 //     one that does not read has its own connection ended (maxLaneQueue).
 //  3. deliver writes to the worker what its lane has.
 
-// The largest request and the largest reply, in bytes, with some room.
 const (
-	maxRequestFrame = 384 << 10
-	maxReplyFrame   = 2 << 20
-)
-
-const (
+	// maxReplyFrame is the largest reply, in bytes, with some room.
+	maxReplyFrame = 2 << 20
 	// maxLaneQueue is how many bytes of replies may wait for a worker that does not
 	// read: with a reply of the largest size for each of some watches.
 	maxLaneQueue = 8 << 20
@@ -357,15 +353,34 @@ func (n *Node) relay(conn *transport.Conn) {
 	}()
 	header := lanes.Append(nil, lanes.Message, l.number)
 	for {
-		frames, err := conn.ReadMessage()
+		frames, err := readRequest(conn)
 		if err == nil {
 			err = up.write(append([][]byte{header}, frames...)...)
 		}
 		if err != nil {
+			n.logUnruly(conn, err)
 			break
 		}
 	}
 	close(done)
 	conn.Close() // ends a write, too
 	<-delivered
+}
+
+// readRequest waits for what a worker asks, which is never more than the directory
+// takes: that would end the connection of all.
+func readRequest(conn *transport.Conn) ([][]byte, error) {
+	frames, err := conn.ReadMessage()
+	if err == nil && !lanes.Fits(frames) {
+		err = &transport.ProtocolError{Op: "read", Remote: conn.RemoteAddr(), Reason: "a request of more than the directory takes"}
+	}
+	return frames, err
+}
+
+// logUnruly logs why a worker's connection ends, if that is the worker's fault.
+func (n *Node) logUnruly(conn *transport.Conn, err error) {
+	var fault *transport.ProtocolError
+	if errors.As(err, &fault) {
+		n.cfg.Logger.Warn("worker's directory connection ended", "worker", conn.PeerIdentity(), "reason", err)
+	}
 }

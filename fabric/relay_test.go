@@ -2,9 +2,11 @@ package fabric
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -13,6 +15,7 @@ import (
 	"github.com/vmihailenco/msgpack/v5"
 
 	"github.com/zfab/zfab/fabric/directory"
+	"github.com/zfab/zfab/fabric/internal/lanes"
 	"github.com/zfab/zfab/fabric/internal/transport"
 )
 
@@ -159,19 +162,67 @@ func TestWorkersShareOneConnectionWithTheDirectory(t *testing.T) {
 	}
 }
 
+// dialAsWorker is a connection to a host's attach socket for the directory, of what is no worker.
+func (c *cluster) dialAsWorker(host string) *transport.Conn {
+	c.t.Helper()
+	conn, err := transport.Dial(testContext(c.t), c.socket(host), transport.Config{
+		SocketType: transport.Dealer, Accepts: []transport.SocketType{transport.Dealer}, Logger: slog.New(slog.DiscardHandler),
+		MaxFrame: maxReplyFrame, MaxMessage: 2 * maxReplyFrame,
+	})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	c.t.Cleanup(func() { conn.Close() })
+	conn.SetReadDeadline(time.Now().Add(20 * time.Second))
+	return conn
+}
+
+// What is more than the directory takes of anybody ends the connection of the worker that asks
+// it, and the one that all share goes on. What is just not more is answered.
+func TestWorkerThatAsksMoreThanTheDirectoryTakesIsCutOffAlone(t *testing.T) {
+	c := newCluster(t)
+	host := c.host("h1")
+	w := c.worker("h1", "w")
+	up := host.workers.directory.current()
+	envelope := func(frames, bytes int) (message [][]byte) {
+		message = append(message, make([]byte, bytes))
+		for len(message) < frames {
+			message = append(message, nil)
+		}
+		return message
+	}
+	most := lanes.MaxMessage - lanes.MaxFrame
+	for name, tt := range map[string]struct {
+		request  [][]byte
+		answered bool
+	}{
+		"the most":        {append(envelope(lanes.MaxFrames-1, most), make([]byte, lanes.MaxFrame)), true},
+		"a frame":         {[][]byte{make([]byte, lanes.MaxFrame+1)}, false},
+		"all frames":      {append(envelope(lanes.MaxFrames-1, most+1), make([]byte, lanes.MaxFrame)), false},
+		"count of frames": {append(envelope(lanes.MaxFrames, 1), []byte{0x80}), false},
+		"ZMTP's frames":   {append(envelope(1023, 1), []byte{0x80}), false},
+	} {
+		conn := c.dialAsWorker("h1")
+		conn.WriteMessage(tt.request...) // fails if it is cut off at the first frame's header
+		reply, err := conn.ReadMessage()
+		if tt.answered && (err != nil || len(reply) != len(tt.request)) || !tt.answered && (err == nil || errors.Is(err, os.ErrDeadlineExceeded)) {
+			t.Errorf("%s: reply of %d frames, %v", name, len(reply), err)
+		}
+		conn.Close()
+	}
+	newConsumer(t, w, "after", ConsumerConfig{})
+	if host.workers.directory.current() != up {
+		t.Error("the workers' connection with the directory is another one")
+	}
+}
+
 // A worker that asks and does not read is cut off alone.
 func TestWorkerThatReadsNoRepliesIsCutOffAlone(t *testing.T) {
 	ctx := testContext(t)
 	c := newCluster(t)
 	c.host("h1")
 	w := c.worker("h1", "w")
-	deaf, err := transport.Dial(ctx, c.socket("h1"), transport.Config{
-		SocketType: transport.Dealer, Accepts: []transport.SocketType{transport.Dealer}, Logger: slog.New(slog.DiscardHandler),
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer deaf.Close()
+	deaf := c.dialAsWorker("h1")
 	request, err := msgpack.Marshal(map[string]any{"op": strings.Repeat("x", 250<<10)}) // comes back in the error's text
 	if err != nil {
 		t.Fatal(err)

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/zfab/zfab/fabric/internal/lanes"
 	"github.com/zfab/zfab/fabric/internal/transport"
 )
 
@@ -46,7 +47,7 @@ func Serve(ctx context.Context, registry *Registry, listen string, logger *slog.
 	listener, err := transport.Listen(listen, transport.Config{
 		SocketType: transport.Router,
 		MaxFrame:   maxRequest,
-		MaxMessage: maxRequest + 8<<10, // and an envelope
+		MaxMessage: lanes.MaxMessage + lanes.HeaderSize,
 		Logger:     logger,
 	})
 	if err != nil {

@@ -24,6 +24,26 @@ const (
 // HeaderSize is how many bytes a message's first frame has.
 const HeaderSize = 9
 
+// What the directory takes of a client as one message, with a lane or without. A larger one ends the connection that it
+// comes on: so a relay passes none on. A client that asks more loses its own connection with the relay.
+const (
+	MaxFrame   = 320 << 10        // bytes of a frame: of a request's body
+	MaxMessage = MaxFrame + 8<<10 // bytes of all frames: and of an envelope
+	MaxFrames  = 17               // an envelope's and the body
+)
+
+// Fits reports whether the directory takes a client's message.
+func Fits(message [][]byte) bool {
+	bytes := 0
+	for _, frame := range message {
+		if len(frame) > MaxFrame {
+			return false
+		}
+		bytes += len(frame)
+	}
+	return len(message) <= MaxFrames && bytes <= MaxMessage
+}
+
 // Append appends a message's first frame. The relay numbers its clients, and gives no number twice on a connection.
 func Append(dst []byte, kind Kind, number uint64) []byte {
 	return binary.BigEndian.AppendUint64(append(dst, byte(kind)), number)
