@@ -25,6 +25,10 @@ import (
 //  2. The uplink's reader leaves what comes in the lane, and never waits for a worker:
 //     one that does not read has its own connection ended (maxLaneQueue).
 //  3. deliver writes to the worker what its lane has.
+//  4. The uplink's tend looks whether it is alive, and ends it if it is not. Whether the
+//     directory takes another connection says nothing of this one, and a worker's
+//     question may take long: so tend opens a lane of its own and ends it, of which the
+//     directory has to tell the end.
 
 const (
 	// maxReplyFrame is the largest reply, in bytes, with some room.
@@ -33,9 +37,15 @@ const (
 	// read: with a reply of the largest size for each of some watches.
 	maxLaneQueue = 8 << 20
 	// uplinkPatience is how long the directory may read nothing, and how long it may
-	// say nothing while it is asked until it is looked whether it is there: a client
-	// gives an answer up sooner, and has dialled again by then.
+	// take to answer a look whether it is there.
 	uplinkPatience = 6 * time.Second
+	// uplinkTick is how often it is looked, if something was asked since: so a dead
+	// uplink ends 8 s after that at the latest. A client gives an answer up sooner,
+	// and dials again in vain until then; the leases of its nodes have some 10 s left.
+	uplinkTick = uplinkPatience / patientTicks
+	// patientTicks is patience in ticks: they are counted, and not the time, as a
+	// process that was stopped has not heard in time what was said in time.
+	patientTicks = 3
 )
 
 // directories are where a node's workers are registered.
@@ -46,6 +56,8 @@ type directories struct {
 	logger   *slog.Logger
 
 	dialling chan struct{} // room for one: whose turn it is to look for an uplink
+
+	running sync.WaitGroup // the uplinks' read and tend
 
 	mu     sync.Mutex
 	up     *uplink // nil: none yet
@@ -80,8 +92,8 @@ func (d *directories) close() {
 	d.mu.Unlock()
 	if up != nil {
 		up.conn.Close()
-		<-up.ended
 	}
+	d.running.Wait()
 	if d.server != nil {
 		d.server.Close()
 	}
@@ -93,14 +105,14 @@ func (d *directories) current() *uplink {
 	return d.up
 }
 
-// dial connects to a directory. Each gets its part of the time, and so does a look
-// whether one is there, so that one that hangs does not hide those behind it.
-func (d *directories) dial(ctx context.Context, addr, identity string) (*transport.Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, handshakePatience/time.Duration(len(d.addrs)+1))
+// dial connects to a directory. Each gets its part of the time, so that one that hangs
+// does not hide those behind it.
+func (d *directories) dial(ctx context.Context, addr string) (*transport.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, handshakePatience/time.Duration(len(d.addrs)))
 	defer cancel()
 	return transport.Dial(ctx, addr, transport.Config{
 		SocketType: transport.Dealer, Accepts: []transport.SocketType{transport.Router},
-		Identity: identity, MaxFrame: maxReplyFrame, MaxMessage: 2 * maxReplyFrame, Logger: d.logger,
+		Identity: d.identity, MaxFrame: maxReplyFrame, MaxMessage: 2 * maxReplyFrame, UserTimeout: uplinkPatience, Logger: d.logger,
 	})
 }
 
@@ -114,21 +126,19 @@ func (d *directories) open(ctx context.Context, worker *transport.Conn) (*uplink
 	}
 	defer func() { <-d.dialling }()
 	if up := d.current(); up != nil {
-		if up.silent(time.Now()) && !d.answers(ctx, up.addr) {
-			up.conn.Close() // another may answer
-		} else if l := up.open(worker); l != nil {
+		if l := up.open(worker); l != nil {
 			return up, l, nil
 		}
 		<-up.ended
 	}
 	var errs []error
 	for _, addr := range d.addrs {
-		conn, err := d.dial(ctx, addr, d.identity)
+		conn, err := d.dial(ctx, addr)
 		if err != nil {
 			errs = append(errs, err)
 			continue
 		}
-		up := &uplink{addr: addr, conn: conn, lanes: make(map[uint64]*workerLane), ended: make(chan struct{})}
+		up := &uplink{conn: conn, lanes: make(map[uint64]*workerLane), ended: make(chan struct{})}
 		if !d.use(up) {
 			conn.Close()
 			return nil, nil, ErrClosed
@@ -146,23 +156,13 @@ func (d *directories) use(up *uplink) bool {
 		return false
 	}
 	d.up = up
-	go up.read()
-	return true
-}
-
-// answers reports whether somebody says hello at addr.
-func (d *directories) answers(ctx context.Context, addr string) bool {
-	conn, err := d.dial(ctx, addr, "")
-	if err != nil {
-		return false
-	}
-	conn.Close()
+	d.running.Go(up.read)
+	d.running.Go(up.tend)
 	return true
 }
 
 // uplink is one connection with the directory.
 type uplink struct {
-	addr  string
 	conn  *transport.Conn
 	ended chan struct{} // closed when its reader has ended
 
@@ -171,7 +171,9 @@ type uplink struct {
 	mu    sync.Mutex
 	lanes map[uint64]*workerLane // nil: it has ended
 	given uint64                 // numbers
-	asked time.Time              // since when something was said, and nothing heard; zero: not so
+	asked bool                   // something, since the last look
+	look  uint64                 // the lane that is to end; 0: none
+	ticks int                    // since it was opened
 }
 
 // workerLane is what one worker has of it.
@@ -214,16 +216,19 @@ func (u *uplink) end(l *workerLane) {
 	}
 }
 
-// write writes a message. If the directory does not take it for uplinkPatience, or an
-// error comes, the uplink ends.
+// write writes a worker's message.
 func (u *uplink) write(frames ...[]byte) error {
+	u.mu.Lock()
+	u.asked = true
+	u.mu.Unlock()
+	return u.send(frames...)
+}
+
+// send writes a message. If the directory does not take it for uplinkPatience, or an
+// error comes, the uplink ends.
+func (u *uplink) send(frames ...[]byte) error {
 	u.writing.Lock()
 	defer u.writing.Unlock()
-	u.mu.Lock()
-	if u.asked.IsZero() {
-		u.asked = time.Now()
-	}
-	u.mu.Unlock()
 	err := u.conn.SetWriteDeadline(time.Now().Add(uplinkPatience))
 	if err == nil {
 		err = u.conn.WriteMessage(frames...)
@@ -234,12 +239,40 @@ func (u *uplink) write(frames ...[]byte) error {
 	return err
 }
 
-// silent reports whether the directory has said nothing for long though it was asked.
-// A request for a watch's events may take as long as that.
-func (u *uplink) silent(now time.Time) bool {
+// tend looks whether the directory answers, until the uplink ends.
+func (u *uplink) tend() {
+	ticker := time.NewTicker(uplinkTick)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+		case <-u.ended:
+			return
+		}
+		number, late := u.tick()
+		if late {
+			u.conn.Close() // another may answer
+		}
+		if number != 0 && u.send(lanes.Append(nil, lanes.Open, number), nil) == nil {
+			u.send(lanes.Append(nil, lanes.End, number))
+		}
+	}
+}
+
+// tick says which lane to open for a look, 0 if none, or that one is late to end.
+func (u *uplink) tick() (number uint64, late bool) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	return !u.asked.IsZero() && now.Sub(u.asked) > uplinkPatience
+	switch {
+	case u.look != 0:
+		u.ticks++
+		return 0, u.ticks >= patientTicks
+	case !u.asked:
+		return 0, false
+	}
+	u.given++
+	u.asked, u.look, u.ticks = false, u.given, 0
+	return u.look, false
 }
 
 // read leaves what the directory says in the lanes, until the connection ends. Then
@@ -266,10 +299,12 @@ func (u *uplink) read() {
 			return
 		}
 		u.mu.Lock()
-		u.asked = time.Time{}
 		l := u.lanes[number]
 		if kind == lanes.End {
 			delete(u.lanes, number)
+			if number == u.look {
+				u.look = 0
+			}
 		}
 		u.mu.Unlock()
 		switch {

@@ -5,11 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net"
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/vmihailenco/msgpack/v5"
@@ -20,7 +23,7 @@ import (
 )
 
 // turnstile is what clients of a directory dial in its place: it counts them, and can
-// cut all, or take them and let nothing through.
+// cut all, or let nothing through of those that are there, or of those that come, too.
 type turnstile struct {
 	t  *testing.T
 	ln net.Listener
@@ -28,7 +31,8 @@ type turnstile struct {
 
 	mu     sync.Mutex
 	open   map[net.Conn]bool
-	frozen bool
+	passed int // connections so far
+	frozen int // so many of them: the first ones
 }
 
 func newTurnstile(t *testing.T, to string) *turnstile {
@@ -66,6 +70,8 @@ func (s *turnstile) serve(near net.Conn) {
 	defer far.Close()
 	s.mu.Lock()
 	s.open[near] = true
+	s.passed++
+	number := s.passed
 	s.mu.Unlock()
 	defer func() {
 		s.mu.Lock()
@@ -75,21 +81,21 @@ func (s *turnstile) serve(near net.Conn) {
 	back := make(chan struct{})
 	go func() {
 		defer close(back)
-		s.copy(near, far)
+		s.copy(near, far, number)
 	}()
-	s.copy(far, near)
+	s.copy(far, near, number)
 	<-back
 }
 
 // copy ends both with either. What comes while frozen goes nowhere.
-func (s *turnstile) copy(to, from net.Conn) {
+func (s *turnstile) copy(to, from net.Conn, number int) {
 	defer to.Close()
 	defer from.Close()
 	b := make([]byte, 64<<10)
 	for {
 		n, err := from.Read(b)
 		s.mu.Lock()
-		frozen := s.frozen
+		frozen := number <= s.frozen
 		s.mu.Unlock()
 		if err == nil && !frozen {
 			_, err = to.Write(b[:n])
@@ -114,10 +120,18 @@ func (s *turnstile) cut() {
 	}
 }
 
+// freeze lets nothing more through.
 func (s *turnstile) freeze() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.frozen = true
+	s.frozen = math.MaxInt
+}
+
+// freezeOpen lets nothing more through of the connections that are there.
+func (s *turnstile) freezeOpen() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.frozen = s.passed
 }
 
 // However many workers a node has, the directory has two connections of it: the
@@ -274,5 +288,138 @@ func TestWorkersLeaveADirectoryThatHangs(t *testing.T) {
 	}
 	if info, err := registry.Node(ctx, "w"); err != nil || info.Incarnation != w.Incarnation() {
 		t.Errorf("the worker is registered as %v, %v", info, err)
+	}
+}
+
+// Nothing comes through the workers' connection any more, though the directory takes new
+// ones: within a bounded time they have another, whose patience is not that of each dial.
+func TestWorkersLeaveAConnectionThatHangs(t *testing.T) {
+	ctx := testContext(t)
+	c := newCluster(t)
+	hangs := newTurnstile(t, c.directory)
+	c.directory = hangs.addr()
+	host := c.host("h1")
+	var all []*Node
+	for i := range 3 {
+		all = append(all, c.worker("h1", fmt.Sprintf("w%d", i)))
+	}
+	before := host.workers.directory.current()
+	frozen := time.Now()
+	hangs.freezeOpen()
+	all[0].Consumer(ctx, "asked", ConsumerConfig{}) // whether or not it is heard in time
+	waitFor(t, ctx, "the workers have another connection", func() bool { return host.workers.directory.current() != before })
+	if took := time.Since(frozen); took > 2*uplinkPatience {
+		t.Errorf("another connection after %v", took)
+	}
+	for i, w := range all {
+		newConsumer(t, w, fmt.Sprintf("after-%d", i), ConsumerConfig{})
+		if info, err := host.Directory().Node(ctx, w.Name()); err != nil || info.Incarnation != w.Incarnation() {
+			t.Errorf("%s is registered as %v, %v", w.Name(), info, err)
+		}
+	}
+}
+
+// listenMem listens inside the process, for connections with lanes or for a worker's.
+func listenMem(t *testing.T, kind transport.SocketType) *transport.Listener {
+	t.Helper()
+	ln, err := transport.Listen(fmt.Sprintf("mem://%s-%s", t.Name(), kind), transport.Config{SocketType: kind, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ln.Close() })
+	return ln
+}
+
+// memConn is both ends of a worker's connection with its node.
+func memConn(t *testing.T) (worker, node *transport.Conn) {
+	t.Helper()
+	ln := listenMem(t, transport.Dealer)
+	worker, err := transport.Dial(t.Context(), ln.Addr(), transport.Config{SocketType: transport.Dealer})
+	if err == nil {
+		node, err = ln.Accept(t.Context())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { worker.Close() })
+	return worker, node
+}
+
+// An uplink lasts as long as it brings answers, and if nothing is asked.
+func TestUplinkLastsAsLongAsItAnswers(t *testing.T) {
+	for _, tt := range []struct {
+		name        string
+		after       time.Duration // the end of a lane is answered by the directory
+		asks, tells bool
+		lasts       bool
+	}{
+		{"answers", 0, true, false, true},
+		{"answers late", uplinkPatience - time.Second, true, false, true},
+		{"answers too late", uplinkPatience + time.Second, true, false, false},
+		{"never answers", time.Hour, true, false, false},
+		{"tells and does not answer", time.Hour, true, true, false},
+		{"is not asked", time.Hour, false, false, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ln := listenMem(t, transport.Router)
+				d := &directories{addrs: []string{ln.Addr()}, identity: lanes.Identity, logger: slog.New(slog.DiscardHandler), dialling: make(chan struct{}, 1)}
+				defer d.close()
+				_, worker := memConn(t)
+				up, l, err := d.open(t.Context(), worker)
+				if err != nil {
+					t.Fatal(err)
+				}
+				dir, err := ln.Accept(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer dir.Close()
+				var answering sync.WaitGroup
+				var after atomic.Int64
+				var writing sync.Mutex
+				say := func(frames ...[]byte) {
+					writing.Lock()
+					defer writing.Unlock()
+					dir.WriteMessage(frames...)
+				}
+				answering.Go(func() {
+					for {
+						frames, err := dir.ReadMessage()
+						if err != nil {
+							return
+						}
+						if kind, _, _, _ := lanes.Parse(frames); kind == lanes.End {
+							time.Sleep(time.Duration(after.Load()))
+							say(frames...)
+						}
+					}
+				})
+				defer answering.Wait()
+				defer dir.Close()
+				time.Sleep(2 * uplinkPatience) // the lane was opened: that was asked, too
+				after.Store(int64(tt.after))
+				began, message := time.Now(), lanes.Append(nil, lanes.Message, l.number)
+				for time.Since(began) < time.Minute {
+					if tt.asks {
+						up.write(message, []byte("asked"))
+					}
+					if tt.tells {
+						say(message, []byte("told"))
+					}
+					select {
+					case <-up.ended:
+						if took := time.Since(began); tt.lasts || took > uplinkPatience+2*uplinkTick {
+							t.Errorf("it has ended after %v", took)
+						}
+						return
+					case <-time.After(time.Second):
+					}
+				}
+				if !tt.lasts {
+					t.Error("it lasts")
+				}
+			})
+		})
 	}
 }
