@@ -320,9 +320,7 @@ func (u *uplink) read() {
 // put leaves a message for the worker.
 func (l *workerLane) put(message [][]byte) {
 	l.mu.Lock()
-	for _, frame := range message {
-		l.queued += len(frame) + 64 // and what the slice takes
-	}
+	l.queued += lanes.Size(message)
 	l.queue = append(l.queue, message)
 	full := l.queued > maxLaneQueue
 	l.mu.Unlock()

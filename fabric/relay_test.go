@@ -234,10 +234,23 @@ func TestWorkerThatAsksMoreThanTheDirectoryTakesIsCutOffAlone(t *testing.T) {
 func TestWorkerThatReadsNoRepliesIsCutOffAlone(t *testing.T) {
 	ctx := testContext(t)
 	c := newCluster(t)
-	c.host("h1")
+	dir := c.host("h1").Directory()
 	w := c.worker("h1", "w")
 	deaf := c.dialAsWorker("h1")
-	request, err := msgpack.Marshal(map[string]any{"op": strings.Repeat("x", 250<<10)}) // comes back in the error's text
+	// A short request with a reply of 256 KiB: the directory does not cut it off for what it asks.
+	node, channel := strings.Repeat("n", 255), strings.Repeat("c", 255)
+	incarnation, err := dir.Join(ctx, directory.NodeInfo{Name: node, Endpoint: "mem://n"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var members []directory.Member
+	for i := range 500 {
+		members = append(members, directory.Member{Channel: channel, Role: directory.Consumer, Node: node, Index: i})
+	}
+	if err := dir.Add(ctx, incarnation, members...); err != nil {
+		t.Fatal(err)
+	}
+	request, err := msgpack.Marshal(map[string]any{"op": "members", "channel": channel})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -44,6 +44,16 @@ func Fits(message [][]byte) bool {
 	return len(message) <= MaxFrames && bytes <= MaxMessage
 }
 
+// Size is how many bytes a message takes in memory, about.
+func Size(message [][]byte) (bytes int) {
+	for _, frame := range message {
+		bytes += len(frame) + frameOverhead
+	}
+	return bytes
+}
+
+const frameOverhead = 64 // of a slice, and of what it is allocated in
+
 // Append appends a message's first frame. The relay numbers its clients, and gives no number twice on a connection.
 func Append(dst []byte, kind Kind, number uint64) []byte {
 	return binary.BigEndian.AppendUint64(append(dst, byte(kind)), number)
