@@ -126,8 +126,8 @@ func (d *directories) open(ctx context.Context, worker *transport.Conn) (*uplink
 	}
 	defer func() { <-d.dialling }()
 	if up := d.current(); up != nil {
-		if l := up.open(worker); l != nil {
-			return up, l, nil
+		if l, err := up.open(worker); l != nil || err != nil {
+			return up, l, err
 		}
 		<-up.ended
 	}
@@ -143,7 +143,8 @@ func (d *directories) open(ctx context.Context, worker *transport.Conn) (*uplink
 			conn.Close()
 			return nil, nil, ErrClosed
 		}
-		return up, up.open(worker), nil
+		l, err := up.open(worker)
+		return up, l, err
 	}
 	return nil, nil, errors.Join(errs...)
 }
@@ -169,7 +170,7 @@ type uplink struct {
 	writing sync.Mutex // held over a write
 
 	mu    sync.Mutex
-	lanes map[uint64]*workerLane // nil: it has ended
+	lanes map[uint64]*workerLane // nil: it has ended; of one that has ended here, and not yet there: nil
 	given uint64                 // numbers
 	asked bool                   // something, since the last look
 	look  uint64                 // the lane that is to end; 0: none
@@ -187,29 +188,41 @@ type workerLane struct {
 	queued int // bytes
 }
 
-// open begins a lane; nil says that the uplink has ended.
-func (u *uplink) open(worker *transport.Conn) *workerLane {
+var errLanes = errors.New("the directory has not told the end of too many workers' connections")
+
+// open begins a lane; nil without an error says that the uplink has ended.
+func (u *uplink) open(worker *transport.Conn) (*workerLane, error) {
 	l := &workerLane{worker: worker, wake: make(chan struct{}, 1)}
 	u.mu.Lock()
-	if u.lanes == nil {
+	workers := len(u.lanes)
+	if u.look != 0 {
+		workers--
+	}
+	switch {
+	case u.lanes == nil:
 		u.mu.Unlock()
-		return nil
+		return nil, nil
+	case workers == lanes.MaxLanes-1: // one is for a look
+		u.mu.Unlock()
+		return nil, errLanes
 	}
 	u.given++
 	l.number = u.given
 	u.lanes[l.number] = l
 	u.mu.Unlock()
 	if u.write(lanes.Append(nil, lanes.Open, l.number), []byte(worker.PeerIdentity())) != nil {
-		return nil
+		return nil, nil
 	}
-	return l
+	return l, nil
 }
 
-// end ends a lane, if it has not ended at the directory.
+// end ends a lane, if it has not ended at the directory. It counts until it has.
 func (u *uplink) end(l *workerLane) {
 	u.mu.Lock()
 	there := u.lanes[l.number] == l
-	delete(u.lanes, l.number)
+	if there {
+		u.lanes[l.number] = nil
+	}
 	u.mu.Unlock()
 	if there {
 		u.write(lanes.Append(nil, lanes.End, l.number))
@@ -267,11 +280,12 @@ func (u *uplink) tick() (number uint64, late bool) {
 	case u.look != 0:
 		u.ticks++
 		return 0, u.ticks >= patientTicks
-	case !u.asked:
+	case !u.asked || u.lanes == nil:
 		return 0, false
 	}
 	u.given++
 	u.asked, u.look, u.ticks = false, u.given, 0
+	u.lanes[u.look] = nil
 	return u.look, false
 }
 
@@ -286,7 +300,9 @@ func (u *uplink) read() {
 		u.lanes = nil
 		u.mu.Unlock()
 		for _, l := range all {
-			l.worker.Close()
+			if l != nil {
+				l.worker.Close()
+			}
 		}
 	}()
 	for {

@@ -436,3 +436,58 @@ func TestUplinkLastsAsLongAsItAnswers(t *testing.T) {
 		})
 	}
 }
+
+// A relay opens no more lanes than the directory takes of one, which are all of which the
+// directory has not told the end: one whose worker has gone before is there until then.
+func TestLanesOfAnUplinkAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ln := listenMem(t, transport.Router)
+		d := &directories{addrs: []string{ln.Addr()}, identity: lanes.Identity, logger: slog.New(slog.DiscardHandler), dialling: make(chan struct{}, 1)}
+		defer d.close()
+		_, worker := memConn(t)
+		up, l, err := d.open(t.Context(), worker)
+		if err != nil {
+			t.Fatal(err)
+		}
+		dir, err := ln.Accept(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer dir.Close()
+		var open, ended atomic.Int64 // as the directory has it
+		go func() {
+			for {
+				frames, err := dir.ReadMessage()
+				if err != nil {
+					return
+				}
+				switch kind, _, _, _ := lanes.Parse(frames); kind {
+				case lanes.Open:
+					open.Add(1)
+				case lanes.End:
+					ended.Add(1)
+				}
+			}
+		}()
+		for ; err == nil; _, l, err = d.open(t.Context(), worker) {
+			up.end(l)
+		}
+		time.Sleep(2 * uplinkTick) // there is room for a look
+		if open, ended := open.Load(), ended.Load(); open != lanes.MaxLanes || ended != lanes.MaxLanes {
+			t.Errorf("%d lanes opened, and %d ended, want %d", open, ended, lanes.MaxLanes)
+		}
+		if up != d.current() {
+			t.Fatal("it is another uplink")
+		}
+		if err := dir.WriteMessage(lanes.Append(nil, lanes.End, 1)); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if _, _, err = d.open(t.Context(), worker); err != nil {
+			t.Error(err)
+		}
+		if _, _, err = d.open(t.Context(), worker); err == nil {
+			t.Error("a lane more")
+		}
+	})
+}

@@ -90,9 +90,11 @@ func (r *relayed) read() error {
 			return fmt.Errorf("%w: %w", errMalformed, err)
 		}
 		r.mu.Lock()
-		l := r.lanes[number]
+		l, count := r.lanes[number], len(r.lanes)
 		r.mu.Unlock()
 		switch {
+		case kind == lanes.Open && count == lanes.MaxLanes:
+			return fmt.Errorf("%w: more than %d lanes", errMalformed, lanes.MaxLanes)
 		case kind == lanes.Open && (l != nil || len(rest[0]) > maxIdentity):
 			return fmt.Errorf("%w: lane %d is open, or its identity has more than %d bytes", errMalformed, number, maxIdentity)
 		case kind == lanes.Open:

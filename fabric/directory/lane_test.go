@@ -136,6 +136,11 @@ func TestHostileRelays(t *testing.T) {
 		"lane opened twice": func(p relayPeer) { p.open(1, "x"); p.open(1, "y") },
 		"long identity":     func(p relayPeer) { p.open(1, string(make([]byte, 256))) },
 		"unknown kind":      func(p relayPeer) { p.sendFrames(lanes.Append(nil, 'z', 1)) },
+		"too many lanes": func(p relayPeer) {
+			for i := range uint64(lanes.MaxLanes) {
+				p.open(100+i, "")
+			}
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			relay := dialRelay(t, s.Addr())
@@ -260,5 +265,36 @@ func TestALaneIsReplacedThoughItsRelayDoesNotRead(t *testing.T) {
 	defer s.mu.Unlock()
 	if len(s.relays) != 1 {
 		t.Error("the connection of the relay that does not read had to end first")
+	}
+}
+
+// A relay has so many lanes at once, and more one after the other. One whose end was not told is still there: who opens and
+// ends lanes faster than the directory can tell is ended, too.
+func TestLanesOfARelayAreBounded(t *testing.T) {
+	r := NewRegistry()
+	s := mustServe(t, r, memAddr())
+	relay := dialRelay(t, s.Addr())
+	for i := range uint64(lanes.MaxLanes) {
+		relay.open(i, "")
+	}
+	for i := range uint64(100) {
+		relay.asks(i, fields{"op": "ping"})
+		relay.end(i)
+		relay.hearEnd(i)
+		relay.open(lanes.MaxLanes+i, "")
+	}
+	relay.asks(lanes.MaxLanes+99, fields{"op": "ping"})
+
+	hasty := dialRelay(t, s.Addr())
+	r.mu.Lock() // no session ends
+	defer r.mu.Unlock()
+	for i := range uint64(lanes.MaxLanes) {
+		hasty.open(i, "")
+		hasty.end(i)
+	}
+	hasty.open(lanes.MaxLanes, "")
+	hasty.conn.SetReadDeadline(time.Now().Add(20 * time.Second))
+	if frames, err := hasty.conn.ReadMessage(); err != io.EOF {
+		t.Errorf("%q, %v", frames, err)
 	}
 }

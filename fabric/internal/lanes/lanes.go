@@ -24,6 +24,10 @@ const (
 // HeaderSize is how many bytes a message's first frame has.
 const HeaderSize = 9
 
+// MaxLanes bounds the lanes of one connection: those that the relay has opened, and of which the directory has not told
+// the end. One more is a fault of the relay, which ends the connection.
+const MaxLanes = 2048
+
 // What the directory takes of a client as one message, with a lane or without. A larger one ends the connection that it
 // comes on: so a relay passes none on. A client that asks more loses its own connection with the relay.
 const (
