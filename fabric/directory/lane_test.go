@@ -71,6 +71,34 @@ func orphan(t *testing.T, r *Registry, name string) bool {
 	return e.Orphan
 }
 
+// The end of a lane is told once, whoever ends it, or both do: and nothing after it.
+func TestTheEndOfALaneIsToldOnce(t *testing.T) {
+	relay := dialRelay(t, mustServe(t, NewRegistry(), memAddr()).Addr())
+	fault := func(number uint64) {
+		relay.sendFrames(lanes.Append(nil, lanes.Message, number), []byte("no empty frame"), []byte("body"))
+	}
+	for number := range uint64(300) {
+		relay.open(number, "")
+		if number%3 > 0 {
+			fault(number)
+		}
+		if number%3 < 2 {
+			relay.end(number)
+		}
+		relay.tell(number, fields{"op": "dance"})
+	}
+	told := map[uint64]bool{}
+	for range 300 {
+		kind, number, _, err := lanes.Parse(relay.receiveFrames())
+		if err != nil || kind != lanes.End || number >= 300 || told[number] {
+			t.Fatalf("%c of lane %d, %v", kind, number, err)
+		}
+		told[number] = true
+	}
+	relay.open(300, "")
+	relay.asks(300, fields{"op": "ping"}) // nothing came before
+}
+
 // Each lane is a client of its own: its numbers, its nodes, its end.
 func TestLanesAreClientsOfTheirOwn(t *testing.T) {
 	r := NewRegistry()

@@ -18,7 +18,7 @@ type Kind byte
 const (
 	Open    Kind = 'o' // from the relay: a client is there; one frame follows, its identity
 	Message Kind = 'm' // of a client, or to it: its frames follow
-	End     Kind = 'e' // a client has gone, or is to go; no frame follows
+	End     Kind = 'e' // a client has gone, or is to go; no frame follows. The directory says it last, and once of each lane
 )
 
 // HeaderSize is how many bytes a message's first frame has.
