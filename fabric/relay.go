@@ -24,7 +24,8 @@ import (
 //     is none, and passes on what the worker asks.
 //  2. The uplink's reader leaves what comes in the lane, and never waits for a worker:
 //     one that does not read has its own connection ended (maxLaneQueue).
-//  3. deliver writes to the worker what its lane has.
+//  3. deliver writes to the worker what its lane has, and ends its connection when the
+//     lane has ended and all is written.
 //  4. The uplink's tend looks whether it is alive, and ends it if it is not. Whether the
 //     directory takes another connection says nothing of this one, and a worker's
 //     question may take long: so tend opens a lane of its own and ends it, of which the
@@ -183,9 +184,10 @@ type workerLane struct {
 	worker *transport.Conn
 	wake   chan struct{} // room for one: there is something to deliver
 
-	mu     sync.Mutex
-	queue  [][][]byte
-	queued int // bytes
+	mu       sync.Mutex
+	queue    [][][]byte
+	queued   int  // bytes; over maxLaneQueue for good once it was
+	finished bool // nothing more comes
 }
 
 var errLanes = errors.New("the directory has not told the end of too many workers' connections")
@@ -290,7 +292,7 @@ func (u *uplink) tick() (number uint64, late bool) {
 }
 
 // read leaves what the directory says in the lanes, until the connection ends. Then
-// the workers' connections end, too: they dial again.
+// the workers' connections end, too, when they have what has come: they dial again.
 func (u *uplink) read() {
 	defer close(u.ended)
 	defer func() {
@@ -301,7 +303,7 @@ func (u *uplink) read() {
 		u.mu.Unlock()
 		for _, l := range all {
 			if l != nil {
-				l.worker.Close()
+				l.finish()
 			}
 		}
 	}()
@@ -326,57 +328,84 @@ func (u *uplink) read() {
 		switch {
 		case l == nil: // gone here, which the directory does not know yet
 		case kind == lanes.End:
-			l.worker.Close()
+			l.finish()
 		default:
 			l.put(message)
 		}
 	}
 }
 
-// put leaves a message for the worker.
+// put leaves a message for the worker. One for which too much waits does not read: its
+// connection ends at once.
 func (l *workerLane) put(message [][]byte) {
 	l.mu.Lock()
 	l.queued += lanes.Size(message)
-	l.queue = append(l.queue, message)
 	full := l.queued > maxLaneQueue
+	if full {
+		l.queue = nil
+	} else {
+		l.queue = append(l.queue, message)
+	}
 	l.mu.Unlock()
 	if full {
 		l.worker.Close()
 	}
+	l.signal()
+}
+
+// finish says that nothing more comes: when the worker has what is there, which it has to
+// read within uplinkPatience, its connection ends.
+func (l *workerLane) finish() {
+	l.mu.Lock()
+	l.finished = true
+	l.mu.Unlock()
+	l.worker.SetWriteDeadline(time.Now().Add(uplinkPatience))
+	l.signal()
+}
+
+func (l *workerLane) signal() {
 	select {
 	case l.wake <- struct{}{}:
 	default:
 	}
 }
 
-// deliver writes to the worker what is there for it, until done or an error.
-func (l *workerLane) deliver(done <-chan struct{}) {
+// take is the next message for the worker, nil if there is none now, or ever.
+func (l *workerLane) take() (message [][]byte, finished bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.queue) == 0 {
+		return nil, l.finished
+	}
+	message, l.queue[0] = l.queue[0], nil
+	if l.queue = l.queue[1:]; len(l.queue) == 0 {
+		l.queue = nil
+	}
+	l.queued -= lanes.Size(message)
+	return message, false
+}
+
+// deliver writes to the worker what is there for it, until all is that ever comes, or an
+// error does. Then the worker's connection ends.
+func (l *workerLane) deliver() {
 	defer l.worker.Close()
 	for {
-		select {
-		case <-l.wake:
-		case <-done:
+		message, finished := l.take()
+		switch {
+		case message != nil:
+			if l.worker.WriteMessage(message...) != nil {
+				return
+			}
+		case finished:
 			return
-		}
-		for {
-			l.mu.Lock()
-			queue := l.queue
-			l.queue, l.queued = nil, 0
-			l.mu.Unlock()
-			if len(queue) == 0 {
-				break
-			}
-			for _, message := range queue {
-				if err := l.worker.WriteMessage(message...); err != nil {
-					return
-				}
-			}
+		default:
+			<-l.wake
 		}
 	}
 }
 
 // relay passes on what a worker and the directory say to each other, until either
-// ends.
+// ends: if that is the directory, when the worker has heard what it has said.
 func (n *Node) relay(conn *transport.Conn) {
 	defer n.wg.Done()
 	defer conn.Close()
@@ -395,25 +424,22 @@ func (n *Node) relay(conn *transport.Conn) {
 		return // it tries again
 	}
 	defer up.end(l)
-	done, delivered := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(delivered)
-		l.deliver(done)
-	}()
+	var delivering sync.WaitGroup
+	delivering.Go(l.deliver)
+	defer delivering.Wait()
 	header := lanes.Append(nil, lanes.Message, l.number)
 	for {
 		frames, err := readRequest(conn)
-		if err == nil {
-			err = up.write(append([][]byte{header}, frames...)...)
-		}
 		if err != nil {
 			n.logUnruly(conn, err)
-			break
+			conn.Close() // ends a write, too
+			l.finish()
+			return
+		}
+		if up.write(append([][]byte{header}, frames...)...) != nil {
+			return // the lane ends with the uplink
 		}
 	}
-	close(done)
-	conn.Close() // ends a write, too
-	<-delivered
 }
 
 // readRequest waits for what a worker asks, which is never more than the directory

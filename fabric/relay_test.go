@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"math"
 	"net"
@@ -490,4 +491,74 @@ func TestLanesOfAnUplinkAreBounded(t *testing.T) {
 			t.Error("a lane more")
 		}
 	})
+}
+
+// What the directory said before it ended a lane, or before its connection broke, the
+// worker has before its own connection ends; unless it does not read.
+func TestRepliesBeforeTheEndReachTheWorker(t *testing.T) {
+	const replies = 20
+	reply := make([]byte, 64<<10) // a few fit between node and worker, the rest waits for it
+	for name, end := range map[string]func(dir *transport.Conn, lane uint64){
+		"of the lane":                            func(dir *transport.Conn, lane uint64) { dir.WriteMessage(lanes.Append(nil, lanes.End, lane)) },
+		"of the uplink":                          func(dir *transport.Conn, lane uint64) { dir.Close() },
+		"of the uplink, when something is asked": func(dir *transport.Conn, lane uint64) { dir.Close() },
+	} {
+		for _, reads := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%s, worker reads %v", name, reads), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					ln := listenMem(t, transport.Router)
+					n := &Node{cfg: Config{Logger: slog.New(slog.DiscardHandler)}, ctx: t.Context()}
+					n.workers = &workers{directory: &directories{
+						addrs: []string{ln.Addr()}, identity: lanes.Identity, logger: n.cfg.Logger, dialling: make(chan struct{}, 1),
+					}}
+					defer n.workers.directory.close()
+					worker, near := memConn(t)
+					n.wg.Add(1)
+					go n.relay(near)
+					dir, err := ln.Accept(t.Context())
+					if err != nil {
+						t.Fatal(err)
+					}
+					defer dir.Close()
+					opened, err := dir.ReadMessage()
+					if err != nil {
+						t.Fatal(err)
+					}
+					_, lane, _, err := lanes.Parse(opened)
+					if err != nil {
+						t.Fatal(err)
+					}
+					for range replies {
+						if err := dir.WriteMessage(lanes.Append(nil, lanes.Message, lane), reply); err != nil {
+							t.Fatal(err)
+						}
+					}
+					synctest.Wait()
+					end(dir, lane)
+					synctest.Wait()
+					if strings.HasSuffix(name, "asked") {
+						worker.WriteMessage([]byte("asked"))
+						synctest.Wait()
+					}
+					if !reads {
+						began := time.Now()
+						n.wg.Wait()
+						if took := time.Since(began); took > uplinkPatience {
+							t.Errorf("the worker's connection ends after %v", took)
+						}
+						return
+					}
+					for i := range replies {
+						if _, err := worker.ReadMessage(); err != nil {
+							t.Fatalf("reply %d of %d: %v", i, replies, err)
+						}
+					}
+					if _, err := worker.ReadMessage(); err != io.EOF {
+						t.Error(err)
+					}
+					n.wg.Wait()
+				})
+			})
+		}
+	}
 }
