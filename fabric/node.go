@@ -23,7 +23,7 @@ import (
 // tick, one watch per channel, one dial per peer that is wanted and down, and
 // through its links a reader and a writer per connection. One that takes workers
 // also has acceptWorkers, greetWorker or relay and deliver for each connection of
-// theirs, an uplink's read, evict for each that has died, and passOn for each peer
+// theirs, an uplink's read and tend, evict for each that has died, and passOn for each peer
 // that their circuits wait for; a worker has keepAttached. Close waits for all.
 type Node struct {
 	cfg         Config

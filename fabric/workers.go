@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/zfab/zfab/fabric/directory"
+	"github.com/zfab/zfab/fabric/internal/lanes"
 	"github.com/zfab/zfab/fabric/internal/link"
 	"github.com/zfab/zfab/fabric/internal/transport"
 	"github.com/zfab/zfab/fabric/internal/wire"
@@ -56,7 +57,8 @@ func (n *Node) openWorkers(ctx context.Context) (*workers, error) {
 	allowed := append([]uint32{0, uint32(os.Getuid())}, n.cfg.Workers.Users...)
 	w.listener, err = transport.Listen(n.cfg.Workers.Listen, transport.Config{
 		SocketType: transport.Dealer, Accepts: []transport.SocketType{transport.Router, transport.Dealer},
-		Identity: n.cfg.Name, MaxFrame: maxRequestFrame, Logger: n.cfg.Logger, Mode: n.cfg.Workers.Mode,
+		Identity: n.cfg.Name, Logger: n.cfg.Logger, Mode: n.cfg.Workers.Mode,
+		MaxFrame: max(lanes.MaxFrame, wire.MaxPacket), MaxMessage: lanes.MaxMessage,
 		AdmitUser: func(uid uint32, known bool) error {
 			if known && !slices.Contains(allowed, uid) {
 				return fmt.Errorf("user %d may not attach", uid)

@@ -3,6 +3,7 @@ package directory
 import (
 	"errors"
 	"io"
+	"strings"
 	"testing"
 	"time"
 
@@ -70,6 +71,34 @@ func orphan(t *testing.T, r *Registry, name string) bool {
 	return e.Orphan
 }
 
+// The end of a lane is told once, whoever ends it, or both do: and nothing after it.
+func TestTheEndOfALaneIsToldOnce(t *testing.T) {
+	relay := dialRelay(t, mustServe(t, NewRegistry(), memAddr()).Addr())
+	fault := func(number uint64) {
+		relay.sendFrames(lanes.Append(nil, lanes.Message, number), []byte("no empty frame"), []byte("body"))
+	}
+	for number := range uint64(300) {
+		relay.open(number, "")
+		if number%3 > 0 {
+			fault(number)
+		}
+		if number%3 < 2 {
+			relay.end(number)
+		}
+		relay.tell(number, fields{"op": "dance"})
+	}
+	told := map[uint64]bool{}
+	for range 300 {
+		kind, number, _, err := lanes.Parse(relay.receiveFrames())
+		if err != nil || kind != lanes.End || number >= 300 || told[number] {
+			t.Fatalf("%c of lane %d, %v", kind, number, err)
+		}
+		told[number] = true
+	}
+	relay.open(300, "")
+	relay.asks(300, fields{"op": "ping"}) // nothing came before
+}
+
 // Each lane is a client of its own: its numbers, its nodes, its end.
 func TestLanesAreClientsOfTheirOwn(t *testing.T) {
 	r := NewRegistry()
@@ -135,6 +164,11 @@ func TestHostileRelays(t *testing.T) {
 		"lane opened twice": func(p relayPeer) { p.open(1, "x"); p.open(1, "y") },
 		"long identity":     func(p relayPeer) { p.open(1, string(make([]byte, 256))) },
 		"unknown kind":      func(p relayPeer) { p.sendFrames(lanes.Append(nil, 'z', 1)) },
+		"too many lanes": func(p relayPeer) {
+			for i := range uint64(lanes.MaxLanes) {
+				p.open(100+i, "")
+			}
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			relay := dialRelay(t, s.Addr())
@@ -159,5 +193,136 @@ func TestHostileRelays(t *testing.T) {
 	relay.hearEnd(1)
 	if reply := relay.asks(2, fields{"op": "ping"}); reply["error"] != nil {
 		t.Fatal(reply)
+	}
+}
+
+// A lane whose requests take long holds up no other one, and none of them is lost.
+func TestASlowLaneHoldsNobodyUp(t *testing.T) {
+	r := NewRegistry()
+	relay := dialRelay(t, mustServe(t, r, memAddr()).Addr())
+	for number := range uint64(2) {
+		relay.open(number, "")
+		relay.asks(number, fields{"op": "ping"})
+	}
+	const asked = 100
+	func() {
+		r.mu.Lock() // all that asks for what is registered waits
+		defer r.mu.Unlock()
+		for i := range asked {
+			relay.tell(0, fields{"id": i, "op": "ping"})
+		}
+		expectReply(t, relay.asks(1, fields{"op": "dance"}), fields{"error": "unknown_op"})
+	}()
+	for i := range asked {
+		expectReply(t, relay.hear(0), fields{"id": i, "error": "-"})
+	}
+}
+
+// A lane for which too much waits is ended, in number or in bytes, and no other one.
+func TestALaneThatAsksTooMuchEndsAlone(t *testing.T) {
+	for name, tt := range map[string]struct {
+		request fields
+		waits   int // of those: as many as may
+	}{
+		"requests": {fields{"op": "ping"}, maxLaneRequests},
+		"bytes":    {fields{"op": "ping", "host": strings.Repeat("x", maxRequest-64)}, maxLaneBytes / maxRequest},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := NewRegistry()
+			relay := dialRelay(t, mustServe(t, r, memAddr()).Addr())
+			for number := range uint64(3) {
+				relay.open(number, "")
+				relay.asks(number, fields{"op": "ping"})
+			}
+			func() {
+				r.mu.Lock()
+				defer r.mu.Unlock()
+				for range tt.waits {
+					relay.tell(0, tt.request)
+					relay.tell(1, tt.request)
+				}
+				for range 2 { // the first is not waiting, but served
+					relay.tell(1, tt.request)
+				}
+				expectReply(t, relay.asks(2, fields{"op": "dance"}), fields{"error": "unknown_op"})
+			}()
+			// Lane 0 has all its replies, lane 1 has its end.
+			for replies, ended := 0, false; replies < tt.waits || !ended; {
+				kind, number, _, err := lanes.Parse(relay.receiveFrames())
+				switch {
+				case err == nil && kind == lanes.End && number == 1 && !ended:
+					ended = true
+				case err == nil && kind == lanes.Message && number == 0:
+					replies++
+				default:
+					t.Fatalf("%c on lane %d, %v", kind, number, err)
+				}
+			}
+			relay.asks(2, fields{"op": "ping"})
+		})
+	}
+}
+
+// A client that comes back another way is served at once, though the relay of its old lane reads nothing.
+func TestALaneIsReplacedThoughItsRelayDoesNotRead(t *testing.T) {
+	r := NewRegistry()
+	s := mustServe(t, r, memAddr())
+	stuck := dialRelay(t, s.Addr())
+	stuck.open(1, "me")
+	stuck.asks(1, fields{"op": "join", "node": "n"})
+	stuck.open(2, "other")
+	for _, number := range []uint64{1, 2, 1, 2, 1, 2} {
+		stuck.tell(number, fields{"op": strings.Repeat("x", 250<<10)}) // comes back in the error's text
+	}
+	waits := func() (sessions int) { // with replies
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		for session := range s.sessions {
+			if len(session.replies) > 0 {
+				sessions++
+			}
+		}
+		return sessions
+	}
+	for waits() < 2 { // ends with the test's patience
+		time.Sleep(time.Millisecond)
+	}
+	next := dialPeer(t, s.Addr(), transport.Req, "me")
+	expectReply(t, next.ask(fields{"op": "join", "node": "n"}), fields{"error": "-"})
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.relays) != 1 {
+		t.Error("the connection of the relay that does not read had to end first")
+	}
+}
+
+// A relay has so many lanes at once, and more one after the other. One whose end was not told is still there: who opens and
+// ends lanes faster than the directory can tell is ended, too.
+func TestLanesOfARelayAreBounded(t *testing.T) {
+	r := NewRegistry()
+	s := mustServe(t, r, memAddr())
+	relay := dialRelay(t, s.Addr())
+	for i := range uint64(lanes.MaxLanes) {
+		relay.open(i, "")
+	}
+	for i := range uint64(100) {
+		relay.asks(i, fields{"op": "ping"})
+		relay.end(i)
+		relay.hearEnd(i)
+		relay.open(lanes.MaxLanes+i, "")
+	}
+	relay.asks(lanes.MaxLanes+99, fields{"op": "ping"})
+
+	hasty := dialRelay(t, s.Addr())
+	r.mu.Lock() // no session ends
+	defer r.mu.Unlock()
+	for i := range uint64(lanes.MaxLanes) {
+		hasty.open(i, "")
+		hasty.end(i)
+	}
+	hasty.open(lanes.MaxLanes, "")
+	hasty.conn.SetReadDeadline(time.Now().Add(20 * time.Second))
+	if frames, err := hasty.conn.ReadMessage(); err != io.EOF {
+		t.Errorf("%q, %v", frames, err)
 	}
 }

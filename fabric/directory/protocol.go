@@ -8,6 +8,7 @@ import (
 
 	"github.com/vmihailenco/msgpack/v5"
 
+	"github.com/zfab/zfab/fabric/internal/lanes"
 	"github.com/zfab/zfab/fabric/internal/mpcheck"
 )
 
@@ -15,10 +16,10 @@ import (
 
 // Bounds of what passes between a Client and a Server.
 const (
-	maxRequest  = 320 << 10 // bytes of a request's body: batchLen members with the longest names take 261 KiB
-	maxReply    = 3 << 19   // bytes of a reply's body: batchLen candidates with the longest names take 1.2 MiB
-	maxDepth    = 6         // of a body's nesting; 3 are in use
-	maxEnvelope = 16        // frames before a body: what devices on the way put there
+	maxRequest  = lanes.MaxFrame      // bytes of a request's body: batchLen members with the longest names take 261 KiB
+	maxReply    = 3 << 19             // bytes of a reply's body: batchLen candidates with the longest names take 1.2 MiB
+	maxDepth    = 6                   // of a body's nesting; 3 are in use
+	maxEnvelope = lanes.MaxFrames - 1 // frames before a body: what devices on the way put there
 )
 
 // The verbs of a request.

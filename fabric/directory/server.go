@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/zfab/zfab/fabric/internal/lanes"
 	"github.com/zfab/zfab/fabric/internal/transport"
 )
 
@@ -46,7 +47,7 @@ func Serve(ctx context.Context, registry *Registry, listen string, logger *slog.
 	listener, err := transport.Listen(listen, transport.Config{
 		SocketType: transport.Router,
 		MaxFrame:   maxRequest,
-		MaxMessage: maxRequest + 8<<10, // and an envelope
+		MaxMessage: lanes.MaxMessage + lanes.HeaderSize,
 		Logger:     logger,
 	})
 	if err != nil {
@@ -177,7 +178,7 @@ func (s *Server) beginRelay(conn *transport.Conn) error {
 	if err := s.full(); err != nil {
 		return err
 	}
-	r := &relayed{server: s, conn: conn, lanes: make(map[uint64]*lane)}
+	r := newRelayed(s, conn)
 	s.relays[r] = struct{}{}
 	s.running.Add(1)
 	go r.run()
@@ -192,6 +193,9 @@ func (s *Server) relayEnded(r *relayed) {
 
 // ended takes a session out.
 func (s *Server) ended(session *session) {
+	if l, ok := session.conn.(*lane); ok {
+		defer l.ended()
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.sessions, session)

@@ -18,11 +18,45 @@ type Kind byte
 const (
 	Open    Kind = 'o' // from the relay: a client is there; one frame follows, its identity
 	Message Kind = 'm' // of a client, or to it: its frames follow
-	End     Kind = 'e' // a client has gone, or is to go; no frame follows
+	End     Kind = 'e' // a client has gone, or is to go; no frame follows. The directory says it last, and once of each lane
 )
 
 // HeaderSize is how many bytes a message's first frame has.
 const HeaderSize = 9
+
+// MaxLanes bounds the lanes of one connection: those that the relay has opened, and of which the directory has not told
+// the end. One more is a fault of the relay, which ends the connection.
+const MaxLanes = 2048
+
+// What the directory takes of a client as one message, with a lane or without. A larger one ends the connection that it
+// comes on: so a relay passes none on. A client that asks more loses its own connection with the relay.
+const (
+	MaxFrame   = 320 << 10        // bytes of a frame: of a request's body
+	MaxMessage = MaxFrame + 8<<10 // bytes of all frames: and of an envelope
+	MaxFrames  = 17               // an envelope's and the body
+)
+
+// Fits reports whether the directory takes a client's message.
+func Fits(message [][]byte) bool {
+	bytes := 0
+	for _, frame := range message {
+		if len(frame) > MaxFrame {
+			return false
+		}
+		bytes += len(frame)
+	}
+	return len(message) <= MaxFrames && bytes <= MaxMessage
+}
+
+// Size is how many bytes a message takes in memory, about.
+func Size(message [][]byte) (bytes int) {
+	for _, frame := range message {
+		bytes += len(frame) + frameOverhead
+	}
+	return bytes
+}
+
+const frameOverhead = 64 // of a slice, and of what it is allocated in
 
 // Append appends a message's first frame. The relay numbers its clients, and gives no number twice on a connection.
 func Append(dst []byte, kind Kind, number uint64) []byte {

@@ -42,3 +42,21 @@ func TestMessagesOfLanes(t *testing.T) {
 		}
 	}
 }
+
+func TestMessagesThatTheDirectoryTakes(t *testing.T) {
+	rest := MaxMessage - MaxFrame
+	for name, tt := range map[string]struct {
+		message [][]byte
+		fits    bool
+	}{
+		"nothing":         {nil, true},
+		"the most":        {append(make([][]byte, MaxFrames-2), make([]byte, rest), make([]byte, MaxFrame)), true},
+		"a frame":         {[][]byte{make([]byte, MaxFrame+1)}, false},
+		"all frames":      {[][]byte{make([]byte, MaxFrame), make([]byte, rest+1)}, false},
+		"count of frames": {make([][]byte, MaxFrames+1), false},
+	} {
+		if got := Fits(tt.message); got != tt.fits {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+}

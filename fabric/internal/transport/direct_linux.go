@@ -13,7 +13,7 @@ import (
 // scheduler, which would look after a call that might wait: it wakes its monitor's thread for the first call after each
 // idle moment, and that takes the processor away from a call of 20 us and starts a thread for it. A process that passes
 // on what others send is idle between any two batches, and spent a quarter of its time that way. A direct call holds the
-// processor as a computation does, for the time of one batch's copy. pulse.go has what goes with it.
+// processor as a computation does, for the time of one batch's copy. pulse_linux.go has what goes with it.
 //
 // The race detector learns from the ordinary calls which goroutines are in step: so its builds make those.
 
