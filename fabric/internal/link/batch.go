@@ -22,6 +22,12 @@ const (
 	// enough that the system call does not count, small enough that control
 	// does not wait long behind it.
 	fullBatch = 256 << 10
+	// wideBatch is the same for a message that is larger than a fragment, while
+	// no other stream waits for its turn and the connection takes at once what it
+	// is given. The system sends what it gets in one call in larger parts, and
+	// wakes the peer less often: a quarter of the time that 1 MiB takes. Others
+	// that come meanwhile wait behind it, but for no longer than for the copy.
+	wideBatch = 1 << 20
 	// maxVectors stays below the 1,024 that writev takes.
 	maxVectors = 512
 	// recordSlack is the most a control record, or a data record's header
@@ -39,10 +45,11 @@ type batch struct {
 	loans   []circuit.Lender // of packets of circuits, that vec has in it
 	passes  []passage        // what to tell after the write
 	scratch []byte
-	from    int // scratch before it is in vec already
-	size    int // bytes of all packets closed
-	header  int // where the open packet's frame header lies, -1 if none is open
-	packet  int // bytes of the open packet
+	from    int  // scratch before it is in vec already
+	size    int  // bytes of all packets closed
+	header  int  // where the open packet's frame header lies, -1 if none is open
+	packet  int  // bytes of the open packet
+	wide    bool // it is full at wideBatch
 	out     [][]byte
 }
 
@@ -52,7 +59,8 @@ var batchPool = sync.Pool{New: func() any {
 
 // full reports whether no further record may be added.
 func (b *batch) full() bool {
-	return b.size+b.packet >= fullBatch || len(b.vec) >= maxVectors ||
+	size := b.size + b.packet
+	return size >= fullBatch && !b.wide || size >= wideBatch || len(b.vec) >= maxVectors ||
 		scratchSize-len(b.scratch) < recordSlack+frameHeaderSize
 }
 
@@ -119,5 +127,6 @@ func (b *batch) reset() {
 	clear(b.vec)
 	clear(b.out)
 	b.vec, b.pins, b.out = b.vec[:0], b.pins[:0], b.out[:0]
+	b.wide = false
 	b.scratch, b.from, b.size, b.header, b.packet = b.scratch[:0], 0, 0, -1, 0
 }

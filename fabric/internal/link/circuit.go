@@ -371,6 +371,9 @@ func (c *Circuit) CloseWrite() error { return c.Close() }
 // RemoteAddr names the other end.
 func (c *Circuit) RemoteAddr() string { return c.remote }
 
+// AtOnce is false: how fast the links are that a circuit runs over is not known here.
+func (c *Circuit) AtOnce() bool { return false }
+
 // SetIdle sets what the reader does before it waits.
 func (c *Circuit) SetIdle(idle func()) { c.idle = idle }
 

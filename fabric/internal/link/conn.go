@@ -11,6 +11,7 @@ import (
 type Conn interface {
 	ReadPacket() (p []byte, b *transport.Buffer, err error)
 	WriteBuffers(bufs [][]byte) error
+	AtOnce() bool
 	WriteNow(p []byte) (n int, err error)
 	WriteMessage(frames ...[]byte) error
 	ControlPending() bool

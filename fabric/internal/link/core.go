@@ -69,6 +69,7 @@ type core struct {
 	flushers   []*flusher                    // who waits for acknowledgements
 	parting    map[*RecvStream]chan struct{} // closed when they are forgotten; those that somebody waits for
 
+	fast    bool // the connection took the last batch at once
 	uptime  int  // ticks of this connection in which the peer was heard
 	maxBody int  // the largest message that the peer takes
 	closed  bool // no stream may begin
@@ -98,7 +99,7 @@ type delivery struct {
 // say where they are. Those that were given up come first, as others may have
 // taken their place.
 func (c *core) attach(maxBody int) {
-	c.maxBody, c.parted = maxBody, false
+	c.maxBody, c.parted, c.fast = maxBody, false, false
 	c.circuits.Begin(c.cfg.Node > c.peer)
 	for _, s := range c.leave {
 		s.away = 0
@@ -470,6 +471,7 @@ func (c *core) serve(s *SendStream, b *batch) {
 		most := int(s.deficit)
 		if s.next == s {
 			most = math.MaxInt // nobody waits for a turn: records are not cut short
+			b.wide = c.fast && c.circuits.Active() == 0 && s.q.large()
 		}
 		n, progress := s.emit(b, most)
 		s.deficit -= int32(max(n, endCost))

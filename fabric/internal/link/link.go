@@ -355,6 +355,7 @@ func (l *Link) write(conn Conn, written chan struct{}) {
 		}
 		b.tellPassed()
 		l.mu.Lock()
+		l.core.fast = conn.AtOnce()
 		b.reset()
 		if err != nil && l.cause == nil {
 			l.cause = err

@@ -73,6 +73,14 @@ func (q *queue) nextSize() int {
 	}
 }
 
+// large reports whether the next message to send, or the rest of one, is of a size
+// that takes several fragments.
+func (q *queue) large() bool {
+	q.step()
+	c := q.chunks[q.cur]
+	return c.kind == single && len(c.buf) > wire.MaxFragment
+}
+
 // acknowledge drops chunks whose messages all lie before next. It reports
 // whether nothing is left.
 func (q *queue) acknowledge(next uint64) bool {

@@ -65,8 +65,9 @@ func (w *world) addStream(from int, channel string, index int, mark flow.Mark) *
 }
 
 func (w *world) connect() {
-	for _, l := range w.side {
+	for i, l := range w.side {
 		l.core.attach(l.cfg.MaxMessage)
+		l.core.fast = i == 0 // as far as its peer goes
 	}
 	w.up = true
 }

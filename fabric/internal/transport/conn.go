@@ -29,6 +29,7 @@ type Conn struct {
 	pong     []byte
 	now      nowWriter    // nil if the connection cannot
 	vectors  vectorWriter // nil: net.Buffers has to do
+	atOnce   bool         // the last write found room for all
 	writeErr error        // final: every later write returns it
 
 	control control

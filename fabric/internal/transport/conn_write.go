@@ -5,9 +5,9 @@ import (
 	"net"
 )
 
-// vectorWriter writes all of bufs, and waits for as long as that takes.
+// vectorWriter writes all of bufs, waits for as long as that takes, and reports whether it did.
 type vectorWriter interface {
-	writeAll(bufs [][]byte) error
+	writeAll(bufs [][]byte) (waited bool, err error)
 }
 
 // errNoFrames: a ZMTP message has at least one frame.
@@ -20,6 +20,7 @@ var errNoFrames = errors.New("a message without frames")
 //
 // It waits for as long as the peer does not read, until the write deadline or Close.
 func (c *Conn) WriteBuffers(bufs [][]byte) error {
+	c.atOnce = false
 	if c.writeErr != nil {
 		return c.writeErr
 	}
@@ -33,7 +34,9 @@ func (c *Conn) WriteBuffers(bufs [][]byte) error {
 	switch {
 	case len(bufs) == 0:
 	case c.vectors != nil:
-		err = c.vectors.writeAll(bufs)
+		var waited bool
+		waited, err = c.vectors.writeAll(bufs)
+		c.atOnce = !waited && err == nil
 	case len(bufs) == 1:
 		_, err = c.nc.Write(bufs[0])
 	default:
@@ -46,6 +49,10 @@ func (c *Conn) WriteBuffers(bufs [][]byte) error {
 	}
 	return nil
 }
+
+// AtOnce reports whether the last WriteBuffers found room for all its bytes in the socket, without a wait: the connection
+// is faster than who writes. It belongs to the writer. Where it cannot be known it is false.
+func (c *Conn) AtOnce() bool { return c.atOnce }
 
 // WriteMessage writes one message of the given frames, as WriteBuffers does. The frames are only read.
 func (c *Conn) WriteMessage(frames ...[]byte) error {

@@ -70,13 +70,14 @@ type socketVectors struct {
 	some func(fd uintptr) bool // writeSome, bound a single time: binding allocates
 
 	// for the duration of one write
-	left []syscall.Iovec // of pieces
-	err  error
+	left   []syscall.Iovec // of pieces
+	waited bool
+	err    error
 
 	pieces []syscall.Iovec
 }
 
-func (s *socketVectors) writeAll(bufs [][]byte) error {
+func (s *socketVectors) writeAll(bufs [][]byte) (waited bool, err error) {
 	s.pieces = s.pieces[:0]
 	for _, p := range bufs {
 		if len(p) > 0 {
@@ -85,13 +86,13 @@ func (s *socketVectors) writeAll(bufs [][]byte) error {
 			s.pieces = append(s.pieces, v)
 		}
 	}
-	s.left, s.err = s.pieces, nil
-	err := s.rc.Write(s.some)
+	s.left, s.waited, s.err = s.pieces, false, nil
+	err = s.rc.Write(s.some)
 	clear(s.pieces)
 	if err == nil {
 		err = s.err
 	}
-	return err
+	return s.waited, err
 }
 
 // writeSome writes as much as the socket takes; false asks the poller to wait until it takes more.
@@ -104,6 +105,7 @@ func (s *socketVectors) writeSome(fd uintptr) bool {
 			s.written(int(n))
 		case syscall.EINTR:
 		case syscall.EAGAIN:
+			s.waited = true
 			return false
 		default:
 			s.err = os.NewSyscallError("writev", errno)

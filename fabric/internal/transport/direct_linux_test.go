@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // The system takes what it has room for, and may end in the middle of any piece.
@@ -35,6 +37,53 @@ func TestPiecesThatAreWrittenInPartsArriveWhole(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A write is at once if the socket has room for all of it.
+func TestWritesThatWait(t *testing.T) {
+	for _, scheme := range []string{"tcp", "ipc"} {
+		t.Run(scheme, func(t *testing.T) {
+			c, nc := rawPeer(t, addresses(t)[scheme], Config{})
+			write := func(size int) (atOnce bool) {
+				t.Helper()
+				p := payload(1, size)
+				sent := make(chan error, 1)
+				go func() { sent <- c.WriteBuffers([][]byte{p[:size/2], p[size/2:]}) }()
+				if size > 1<<20 { // more than any socket takes: read nothing until it has stopped
+					for last := -1; ; {
+						n := unread(t, nc)
+						if n > 0 && n == last {
+							break
+						}
+						last = n
+						time.Sleep(10 * time.Millisecond)
+					}
+				}
+				readExactly(t, nc, p)
+				if err := <-sent; err != nil {
+					t.Fatal(err)
+				}
+				return c.AtOnce()
+			}
+			for _, size := range []int{100, 64 << 20, 100} {
+				if atOnce := write(size); atOnce != (size == 100) {
+					t.Errorf("%d bytes: AtOnce says %v", size, atOnce)
+				}
+			}
+		})
+	}
+}
+
+// unread is how many bytes have arrived that were not read.
+func unread(t *testing.T, nc net.Conn) (n int) {
+	t.Helper()
+	err := rawConn(nc).Control(func(fd uintptr) {
+		n, _ = unix.IoctlGetInt(int(fd), unix.TIOCINQ)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
 }
 
 // lateWriter is set in the process that writes to the address it holds: a byte on each of two connections.
