@@ -234,10 +234,11 @@ type eventMember struct {
 
 	received, redelivered, undecodable, malformed, orphaned, stale atomic.Uint64
 
-	mu       sync.Mutex
-	closed   bool
-	handling sync.WaitGroup            // Handles under way
-	touches  map[fabric.Address]*touch // by publishers' consumers of acknowledgements
+	mu        sync.Mutex
+	closed    bool
+	handling  sync.WaitGroup            // Handles under way
+	touches   map[fabric.Address]*touch // by publishers' consumers of acknowledgements
+	questions uint64                    // that were asked, of all publishers
 
 	closing sync.Once
 	closeIt error
@@ -282,8 +283,7 @@ func (m *eventMember) receive(ctx context.Context) (key, body []byte, got receiv
 		msg, err := m.consumer.Receive(ctx)
 		if err != nil {
 			if lost := lostPeer(err); lost != nil {
-				m.hands.lose(lost.Node)
-				m.lostTouch(lost.Node)
+				m.lost(lost.Node)
 			}
 			return nil, nil, got, err
 		}
