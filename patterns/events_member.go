@@ -227,6 +227,8 @@ type eventMember struct {
 	room     int
 	patience time.Duration
 	greeter  *greeter        // of publishers
+	greeting context.Context // ends when the member begins to leave
+	stop     context.CancelFunc
 	ctx      context.Context // ends with close
 	cancel   context.CancelFunc
 	wg       sync.WaitGroup
@@ -264,6 +266,7 @@ type receivedEvent struct {
 func openEventMember(ctx context.Context, node *fabric.Node, channel string, room, promised int, patience time.Duration) (_ *eventMember, err error) {
 	m := &eventMember{node: node, channel: channel, room: room, patience: patience, hands: newEventHands(channel), touches: make(map[fabric.Address]*touch)}
 	m.ctx, m.cancel = context.WithCancel(context.Background())
+	m.greeting, m.stop = context.WithCancel(m.ctx)
 	if m.consumer, err = node.Consumer(ctx, channel, fabric.ConsumerConfig{Producers: promised}); err != nil {
 		return nil, err
 	}
@@ -272,7 +275,7 @@ func openEventMember(ctx context.Context, node *fabric.Node, channel string, roo
 		return nil, err
 	}
 	m.greeter = newGreeter(m.acks, kindGroupHello, m.consumer.Address().Index, room)
-	m.wg.Go(func() { m.greeter.greet(m.ctx) })
+	m.wg.Go(func() { m.greeter.greet(m.greeting) })
 	m.wg.Go(m.keepTouch)
 	return m, nil
 }
@@ -322,6 +325,7 @@ func (m *eventMember) receive(ctx context.Context) (key, body []byte, got receiv
 }
 
 func (m *eventMember) drain(ctx context.Context) error {
+	m.stop() // who has found that it takes no more would take a hello for that of a new member
 	err := m.consumer.Drain(ctx)
 	for {
 		busy, fewer := m.hands.busy()

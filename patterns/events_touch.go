@@ -131,9 +131,16 @@ func (m *eventMember) askAgain(t *touch, now time.Time) {
 // that it was let go knows it again.
 func (m *eventMember) say(t *touch, now time.Time) {
 	t.asked = now
+	m.sayHello(t.way)
 	var mem [headRoom]byte
-	_ = t.way.TrySend(m.greeter.hello)
 	_ = t.way.TrySend(appendRecord(mem[:0], kindAmI, m.greeter.session, t.question)) // to who is gone nothing is to be said
+}
+
+// sayHello says hello, unless the member is leaving.
+func (m *eventMember) sayHello(way fabric.Target) {
+	if m.greeting.Err() == nil {
+		_ = way.TrySend(m.greeter.hello) // to who is gone nothing is to be said
+	}
 }
 
 // lost gives up the publishers of a node that is lost, and their events.
@@ -168,7 +175,7 @@ func (m *eventMember) told(node string, kind uint64, f *fields) bool {
 	case kind == kindLetGo:
 		m.hands.letGo(publisher)
 		if e := m.greeter.find(publisher); e != nil {
-			_ = e.target.TrySend(m.greeter.hello) // to who is gone nothing is to be said
+			m.sayHello(*e.target)
 		}
 	case t == nil || question != t.question:
 		return true // it has been out of touch since

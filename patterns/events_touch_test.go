@@ -2,6 +2,7 @@ package patterns
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"sync"
 	"testing"
@@ -116,6 +117,49 @@ func TestEventsHoldEndsWithTheWayBack(t *testing.T) {
 		stop()
 		work.Wait()
 	}
+}
+
+// Who drains says hello no more, whoever comes beside it meanwhile: a publisher that
+// has found that it takes no more would take it for a new member, and give what it has
+// to others.
+func TestEventsDrainingMemberIsNoNewOne(t *testing.T) {
+	ctx, dir := testContext(t), directory.NewRegistry()
+	p := openEventPublisherOf(t, openNode(t, dir, "p"), EventPublisherConfig[int]{Partitions: 1})
+	m := openEventMemberOf(t, openNode(t, dir, "m"), EventMemberConfig[int]{})
+	check(t, p.WaitMembers(ctx, 1))
+	check(t, p.Publish(ctx, []byte("key"), 0))
+	has, err := m.Receive(ctx)
+	check(t, err)
+	drained := make(chan error, 1)
+	go func() { drained <- m.Drain(ctx) }()
+	if _, err := m.Receive(ctx); err != fabric.ErrEnd {
+		t.Fatal(err)
+	}
+	p.core.mu.Lock()
+	for _, member := range p.core.members.members {
+		p.core.members.retire(member) // as a Publish does that comes just now
+	}
+	p.core.mu.Unlock()
+	other := openEventPublisherOf(t, openNode(t, dir, "q"), EventPublisherConfig[int]{Partitions: 1})
+	lives := openEventMemberOf(t, openNode(t, dir, "lives"), EventMemberConfig[int]{})
+	check(t, other.Publish(ctx, []byte("key"), 1))
+	check(t, p.Publish(ctx, []byte("key"), 2))
+	if e, err := lives.Receive(ctx); err != nil || e.Value != 1 {
+		t.Errorf("%+v, %v", e, err)
+	} else {
+		check(t, e.Ack())
+	}
+	if e, err := lives.Receive(shortContext(t)); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("%d is handled while another member has the first one: %v", e.Value, err)
+	}
+	check(t, has.Ack())
+	check(t, <-drained)
+	if e, err := lives.Receive(ctx); err != nil || e.Value != 2 || e.Redelivered() {
+		t.Errorf("%+v, %v", e, err)
+	} else {
+		check(t, e.Ack())
+	}
+	check(t, p.Flush(ctx))
 }
 
 // A question that has no answer is asked again, and the answer to it, or to any time
