@@ -204,7 +204,10 @@ type PullerStats struct {
 	InHand      int    // received and not settled
 	Undecodable uint64 // jobs given back because this end could not decode them
 	Malformed   uint64 // messages on the channel that are no records of this pattern
-	Orphaned    uint64 // jobs of pushers that were gone before they could be received
+	// Orphaned is jobs that were dropped: with AtLeastOnce those of pushers that were gone
+	// before they could be received, as they cannot be acknowledged; with either those that
+	// were accepted for an earlier worker of this address.
+	Orphaned uint64
 }
 
 // Stats returns the worker's counts, from its begin on.
@@ -228,10 +231,9 @@ type puller struct {
 	greeter *greeter // of pushers
 
 	// The receiving goroutine's.
-	from  *end                      // the pusher of the job before; nil if it has not met this worker
-	known *ends                     // where that was found
+	last  sender                    // of the job before
 	met   map[fabric.Address]bool   // pushers that have answered this worker's hello, by their consumers
-	once  *end                      // of the job before, if it was delivered at most once
+	once  *end                      // the way to the pusher of the job before, if that was delivered at most once
 	taken map[fabric.Address]uint64 // such jobs that the pusher was not told of
 
 	closing sync.Once
@@ -280,7 +282,7 @@ func (p *puller) receive(ctx context.Context) ([]byte, receivedJob, error) {
 		if err != nil {
 			if lost := lostPeer(err); lost != nil {
 				maps.DeleteFunc(p.met, func(addr fabric.Address, _ bool) bool { return addr.Node == lost.Node })
-				p.from = nil
+				p.last = sender{}
 			}
 			return nil, receivedJob{}, err
 		}
@@ -304,40 +306,45 @@ func (p *puller) receive(ctx context.Context) ([]byte, receivedJob, error) {
 			p.malformed.Add(1)
 			return nil, receivedJob{}, &RecordError{Channel: p.channel, From: m.Source()}
 		}
-		end := p.pusher(job.source.Node, int(acks))
-		if end == nil {
-			p.orphaned.Add(1) // gone, and forgotten the job; or it was for an earlier worker
+		from := p.sender(job.source.Node, int(acks))
+		if !from.met || from.way == nil && kind != kindOneJob {
+			p.orphaned.Add(1) // for an earlier worker; or its pusher is gone, and has forgotten it
 			continue
 		}
 		p.received.Add(1)
 		if kind == kindOneJob {
-			p.once = end
+			p.once = from.way
 		} else {
-			job.hands, job.token = &p.hands, p.hands.take(hand{end.target, id, job.info.deliveries})
+			job.hands, job.token = &p.hands, p.hands.take(hand{from.way.target, id, job.info.deliveries})
 		}
 		return f.rest, job, nil
 	}
 }
 
-// meet takes a pusher's answer to a hello.
+// meet takes a pusher's answer to a hello. The pusher may be gone by now.
 func (p *puller) meet(pusher fabric.Address, session uint64) {
-	if session == p.greeter.session && p.greeter.find(pusher) != nil {
+	if session == p.greeter.session {
 		p.met[pusher] = true
+		p.last = sender{}
 	}
 }
 
-// pusher is the way to a pusher that was greeted and has answered, nil if there is
-// none.
-func (p *puller) pusher(node string, index int) *end {
+// sender is a pusher, as a puller finds it when a job comes.
+type sender struct {
+	addr  fabric.Address
+	met   bool // it has answered this worker's hello
+	way   *end // to it; nil if it is gone
+	known *ends
+}
+
+// sender finds the pusher of a job.
+func (p *puller) sender(node string, index int) *sender {
 	known := p.greeter.known.Load()
-	if known != p.known || p.from == nil || p.from.addr.Index != index || p.from.addr.Node != node {
+	if known != p.last.known || p.last.addr.Index != index || p.last.addr.Node != node {
 		addr := fabric.Address{Node: node, Index: index}
-		p.known, p.from = known, p.greeter.find(addr)
-		if !p.met[addr] {
-			p.from = nil
-		}
+		p.last = sender{addr: addr, met: p.met[addr], way: (*known)[addr], known: known}
 	}
-	return p.from
+	return &p.last
 }
 
 // tell says, at times, how many jobs were taken, if they are delivered at most

@@ -493,6 +493,42 @@ func TestPipelineAtMostOnceCountsWhatIsLost(t *testing.T) {
 	}
 }
 
+// What a pusher had stored at a worker's node when it drained is received, although the
+// pusher is gone by then: also if its answer to the worker's hello is received so late.
+func TestPipelineAtMostOnceAfterItsPusher(t *testing.T) {
+	for _, early := range []bool{false, true} {
+		ctx, dir := testContext(t), directory.NewRegistry()
+		w := openPullerOf(t, openNode(t, dir, "w"), PullerConfig[int]{InFlight: 8, Pushers: 1})
+		p := openPusherOf(t, openNode(t, dir, "p"), PusherConfig[int]{Delivery: AtMostOnce})
+		const jobs = 8
+		for i := range jobs {
+			check(t, p.Push(ctx, i))
+		}
+		got := 0
+		if early {
+			if j := next(t, w); j.Value != got {
+				t.Errorf("%+v", j)
+			}
+			got++
+		}
+		check(t, p.Drain(ctx))
+		openPusherOf(t, openNode(t, dir, "q"), PusherConfig[int]{}) // and the worker looks who is there
+		await(t, "the worker to know that it is gone", func() bool {
+			known := *w.core.greeter.known.Load()
+			return len(known) == 1 && known[fabric.Address{Node: "q"}] != nil
+		})
+		for j, err := range w.Jobs(ctx) {
+			if err != nil || j.Value != got {
+				t.Errorf("%+v, %v", j, err)
+			}
+			got++
+		}
+		if st := w.Stats(); got != jobs || st.Orphaned != 0 || st.Received != jobs {
+			t.Errorf("%d jobs of %d, %+v", got, jobs, st)
+		}
+	}
+}
+
 // A worker of another type gets an error for each job and does nobody harm: those
 // who can do the jobs do.
 func TestPipelineWorkerOfAnotherType(t *testing.T) {
