@@ -222,8 +222,8 @@ type puller struct {
 	acks     *fabric.Producer
 	hands    hands
 	room     int
-	ctx      context.Context // ends with close
-	cancel   context.CancelFunc
+	greeting context.Context // ends when the worker begins to leave
+	stop     context.CancelFunc
 	wg       sync.WaitGroup
 
 	received, undecodable, malformed, orphaned atomic.Uint64
@@ -259,7 +259,7 @@ func openPuller(ctx context.Context, node *fabric.Node, channel string, inFlight
 		node: node, channel: channel, room: inFlight,
 		taken: make(map[fabric.Address]uint64), met: make(map[fabric.Address]bool),
 	}
-	p.ctx, p.cancel = context.WithCancel(context.Background())
+	p.greeting, p.stop = context.WithCancel(context.Background())
 	p.consumer, err = node.Consumer(ctx, channel, fabric.ConsumerConfig{Producers: promised})
 	if err != nil {
 		return nil, err
@@ -270,7 +270,7 @@ func openPuller(ctx context.Context, node *fabric.Node, channel string, inFlight
 		return nil, err
 	}
 	p.greeter = newGreeter(p.acks, kindHello, p.consumer.Address().Index, inFlight)
-	p.wg.Go(func() { p.greeter.greet(p.ctx) })
+	p.wg.Go(func() { p.greeter.greet(p.greeting) })
 	return p, nil
 }
 
@@ -365,6 +365,7 @@ func (p *puller) tell() {
 }
 
 func (p *puller) drain(ctx context.Context) error {
+	p.stop() // who has found that it takes no more would take a hello for that of a new worker
 	err := p.consumer.Drain(ctx)
 	select {
 	case <-p.hands.none():
@@ -377,7 +378,7 @@ func (p *puller) drain(ctx context.Context) error {
 // close says goodbye, behind all that was acknowledged.
 func (p *puller) close() error {
 	p.closing.Do(func() {
-		p.cancel()
+		p.stop()
 		p.wg.Wait()
 		p.hands.close()
 		err := p.consumer.Close()

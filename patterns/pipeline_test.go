@@ -691,6 +691,41 @@ func TestPipelineWorkerDrains(t *testing.T) {
 	}
 }
 
+// A worker that drains says hello no more, whoever comes beside it meanwhile: a pusher
+// that has found that it takes no more would take it for a new one, and give what it
+// works on to others.
+func TestPipelineDrainingWorkerIsNoNewOne(t *testing.T) {
+	ctx, dir := testContext(t), directory.NewRegistry()
+	p := openPusherOf(t, openNode(t, dir, "p"), PusherConfig[int]{})
+	w := openPullerOf(t, openNode(t, dir, "w"), PullerConfig[int]{})
+	check(t, p.Push(ctx, 0))
+	has := next(t, w)
+	drained := make(chan error, 1)
+	go func() { drained <- w.Drain(ctx) }()
+	if _, err := w.Receive(ctx); err != fabric.ErrEnd {
+		t.Fatal(err)
+	}
+	p.core.mu.Lock()
+	for _, member := range p.core.main.workers.members {
+		p.core.main.workers.retire(member) // as a Push does that comes just now
+	}
+	p.core.mu.Unlock()
+	openPusherOf(t, openNode(t, dir, "q"), PusherConfig[int]{})
+	other := openPullerOf(t, openNode(t, dir, "other"), PullerConfig[int]{})
+	check(t, p.Push(ctx, 1))
+	if j := next(t, other); j.Value != 1 {
+		t.Errorf("%d is done twice at a time", j.Value)
+	} else {
+		check(t, j.Ack())
+	}
+	check(t, has.Ack())
+	check(t, <-drained)
+	check(t, p.Drain(ctx))
+	if st := p.Stats(); st.Redelivered != 0 || st.Settled != 2 {
+		t.Errorf("%+v", st)
+	}
+}
+
 // A worker learns that its pusher is gone: from Receive if that had not finished,
 // and from Ack.
 func TestPipelinePusherLost(t *testing.T) {
