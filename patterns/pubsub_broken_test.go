@@ -483,6 +483,48 @@ func TestPubSubPublisherThatDoesNotHear(t *testing.T) {
 	}
 }
 
+// Who is to be given up is given up while others' messages come without a pause; and
+// once, however often it was found to be away.
+func TestPubSubGivesUpWhileOthersPublish(t *testing.T) {
+	ctx, dir := testContext(t), directory.NewRegistry()
+	publishers := make(map[string]*Publisher[int])
+	for _, name := range []string{"away", "busy", "other"} {
+		publishers[name] = openPublisherOf(t, openNode(t, dir, name), PublisherConfig[int]{})
+	}
+	const many = 1000
+	s := openSubscriberOf(t, openNode(t, dir, "s"), SubscriberConfig[int]{Queue: fabric.HighWaterMark{Messages: 2 * many}})
+	h := s.core.hub
+	h.mu.Lock() // the reading goroutine waits, at the first message of another publisher than before
+	publish(t, publishers["busy"], "a", 0)
+	publish(t, publishers["other"], "a", 0)
+	publish(t, publishers["busy"], "a", numbers(0, many)...)
+	check(t, publishers["busy"].Flush(ctx))
+	for addr, from := range h.sources {
+		if addr.Node == "away" {
+			for range 3 {
+				h.miss(from)
+			}
+		}
+	}
+	if len(h.away) != 1 {
+		t.Errorf("it is to be given up %d times", len(h.away))
+	}
+	h.mu.Unlock()
+	before := 0
+	for ; ; before++ {
+		_, err := s.Receive(ctx)
+		if lost := lostPeer(err); lost != nil && lost.Node == "away" {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if before > 2*rouseEvery {
+		t.Errorf("it was given up after %d messages", before)
+	}
+}
+
 // OpenSubscriber says who has not confirmed.
 func TestPubSubUnconfirmed(t *testing.T) {
 	ctx, dir := testContext(t), directory.NewRegistry()

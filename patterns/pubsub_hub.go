@@ -35,7 +35,7 @@ type hub struct {
 	sources     map[fabric.Address]*source // by their producers
 	byAnswer    map[fabric.Address]*source // by their consumers beside the channel
 	news        chan struct{}              // closed when something has changed that a subscriber may wait for
-	away        []*source                  // that the reading goroutine is to give up
+	away        map[*source]struct{}       // that the reading goroutine is to give up
 	sleep       context.Context            // in which it waits, and rises from when there are some
 	rise        context.CancelFunc         // of sleep
 	closed      bool
@@ -160,7 +160,7 @@ func (h *hub) leave() error {
 func openHub(ctx context.Context, key hubKey) (*hub, error) {
 	h := &hub{
 		key: key, sources: make(map[fabric.Address]*source), byAnswer: make(map[fabric.Address]*source),
-		news: make(chan struct{}),
+		news: make(chan struct{}), away: make(map[*source]struct{}),
 	}
 	h.sleep, h.rise = context.WithCancel(context.Background())
 	// First, so that a publisher that says hello can be answered.
@@ -228,12 +228,12 @@ func (h *hub) look() {
 			switch {
 			case there[s.answer]:
 				s.absence = absence{}
+				delete(h.away, s)
 				h.reach(s)
 			case s.finished:
 				h.remove(s)
 			case !s.given && s.absence.tooLong(h.key.node, s.addr.Node, defaultPubSubPatience):
-				h.away = append(h.away, s)
-				h.rise()
+				h.miss(s)
 			}
 		}
 		h.mu.Unlock()
@@ -248,6 +248,12 @@ func (h *hub) look() {
 			return
 		}
 	}
+}
+
+// miss has a publisher given up, which is the reading goroutine's to do. Under mu.
+func (h *hub) miss(s *source) {
+	h.away[s] = struct{}{}
+	h.rise()
 }
 
 // reach finds the way to a publisher, and says all subscriptions on one that is

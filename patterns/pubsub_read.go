@@ -8,7 +8,8 @@ import (
 )
 
 // rouseEvery is after how many messages subscribers are roused that slept when they
-// came: one at a time costs as much as many, and so few take no time to speak of.
+// came, and publishers given up: one at a time costs as much as many, and so few take
+// no time to speak of.
 const rouseEvery = 64
 
 // noWait is the context of a Receive that does not wait.
@@ -23,11 +24,13 @@ var noWait = func() context.Context {
 // has been put into their queues.
 func (h *hub) read() {
 	for taken := 1; ; taken++ {
-		m, err := h.consumer.Receive(noWait)
-		if err == context.Canceled || taken%rouseEvery == 0 {
+		if taken%rouseEvery == 0 {
 			h.rouseAll()
+			h.giveUp()
 		}
+		m, err := h.consumer.Receive(noWait)
 		if err == context.Canceled {
+			h.rouseAll()
 			m, err = h.consumer.Receive(h.resting())
 		}
 		lost := lostPeer(err)
@@ -53,14 +56,16 @@ func (h *hub) resting() context.Context {
 	return h.sleep
 }
 
-// giveUp gives up the publishers that are away for too long. Each is told, for when it
-// comes back.
+// giveUp gives up the publishers that are away for too long, if there are any. Each is
+// told, for when it comes back.
 func (h *hub) giveUp() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.rise()
+	if h.sleep.Err() == nil {
+		return
+	}
 	h.sleep, h.rise = context.WithCancel(context.Background())
-	for _, s := range h.away {
+	for s := range h.away {
 		if h.sources[s.addr] != s || s.given {
 			continue
 		}
@@ -68,7 +73,7 @@ func (h *hub) giveUp() {
 		s.tell(appendRecord(nil, kindAnew, s.token))
 		h.part(s, h.loss(s.addr, "it has no connection, and its lease has ended"))
 	}
-	h.away = nil
+	clear(h.away)
 }
 
 func (h *hub) rouseAll() {
