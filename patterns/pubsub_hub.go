@@ -55,7 +55,8 @@ type source struct {
 	ties     map[uint64]*tie // by subscriber
 	finished bool
 	absence  absence
-	given    bool // up: what it still sends is dropped, until it begins anew
+	given    bool // up: what it still sends is dropped, until it begins anew; set by the reading goroutine
+	untold   bool // that it is to begin anew
 }
 
 // wanting is who wants a topic.
@@ -235,6 +236,9 @@ func (h *hub) look() {
 			case !s.given && s.absence.tooLong(h.key.node, s.addr.Node, defaultPubSubPatience):
 				h.miss(s)
 			}
+			if s.untold {
+				h.sayAnew(s)
+			}
 		}
 		h.mu.Unlock()
 		select {
@@ -256,9 +260,16 @@ func (h *hub) miss(s *source) {
 	h.rise()
 }
 
+// sayAnew has a publisher that was given up begin anew. If there is no way to it, or no
+// room, that is to be said later. Under mu.
+func (h *hub) sayAnew(s *source) {
+	t := s.target.Load()
+	s.untold = t == nil || t.TrySend(appendRecord(nil, kindAnew, s.token)) != nil
+}
+
 // reach finds the way to a publisher, and says all subscriptions on one that is
-// new: also if only the stream is, as what was said on the one before may be lost.
-// Under mu.
+// new, or that it is to begin anew: also if only the stream is new, as what was said on
+// the one before may be lost. Under mu.
 func (h *hub) reach(s *source) {
 	t, err := h.producer.To(s.answer)
 	if err != nil {
@@ -268,6 +279,7 @@ func (h *hub) reach(s *source) {
 		return
 	}
 	s.target.Store(t)
+	s.untold = s.given
 	h.subscribers.all(func(_ uint64, sub *subscriber) { h.ask(s, sub) })
 }
 

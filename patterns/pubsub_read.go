@@ -66,14 +66,19 @@ func (h *hub) giveUp() {
 	}
 	h.sleep, h.rise = context.WithCancel(context.Background())
 	for s := range h.away {
-		if h.sources[s.addr] != s || s.given {
-			continue
+		if h.sources[s.addr] == s && !s.given {
+			h.partWith(s, "it has no connection, and its lease has ended")
 		}
-		s.given = true
-		s.tell(appendRecord(nil, kindAnew, s.token))
-		h.part(s, h.loss(s.addr, "it has no connection, and its lease has ended"))
 	}
 	clear(h.away)
+}
+
+// partWith gives a publisher up, which may still be there, and is to begin anew. The
+// reading goroutine's, under mu.
+func (h *hub) partWith(s *source, reason string) {
+	s.given = true
+	h.sayAnew(s)
+	h.part(s, h.loss(s.addr, reason))
 }
 
 func (h *hub) rouseAll() {
@@ -121,14 +126,18 @@ func (h *hub) take(from fabric.Address, record []byte) bool {
 		}
 		h.last = s
 	}
-	if s.given {
-		return true // missed, as its subscribers know
-	}
-	if s.deaf.Load() {
+	if !s.given && s.deaf.Load() {
 		h.mu.Lock()
-		h.dismiss(s, h.loss(from, "the publisher does not take what is said to it"))
+		h.partWith(s, "the publisher does not take what is said to it")
 		h.mu.Unlock()
-		return true
+	}
+	if s.given {
+		if kind == kindLastWord && f.end() {
+			h.mu.Lock()
+			h.dismiss(s, nil) // its subscribers have parted with it
+			h.mu.Unlock()
+		}
+		return true // missed, as its subscribers know
 	}
 	if kind == kindPublished {
 		topic := f.textBytes()
