@@ -37,6 +37,9 @@ const (
 	// decodeDelay is how long a job waits that this end could not decode: the next
 	// worker may, and if none can they do not run in circles.
 	decodeDelay = 200 * time.Millisecond
+	// keepMeetings is how many pushers a worker remembers that are gone: what they had
+	// sent at most once it may still receive.
+	keepMeetings = 1 << 12
 	// closePatience is how long a close waits for its last words to be stored.
 	closePatience = time.Second
 )
@@ -231,10 +234,10 @@ type puller struct {
 	greeter *greeter // of pushers
 
 	// The receiving goroutine's.
-	last  sender                    // of the job before
-	met   map[fabric.Address]bool   // pushers that have answered this worker's hello, by their consumers
-	once  *end                      // the way to the pusher of the job before, if that was delivered at most once
-	taken map[fabric.Address]uint64 // such jobs that the pusher was not told of
+	met      map[fabric.Address]*meeting // pushers that have answered this worker's hello, by their consumers
+	meetings uint64                      // ever
+	last     sender                      // of the job before
+	once     sender                      // likewise, if that was delivered at most once
 
 	closing sync.Once
 	closeIt error
@@ -257,7 +260,7 @@ func openPuller(ctx context.Context, node *fabric.Node, channel string, inFlight
 	}
 	p := &puller{
 		node: node, channel: channel, room: inFlight,
-		taken: make(map[fabric.Address]uint64), met: make(map[fabric.Address]bool),
+		met: make(map[fabric.Address]*meeting),
 	}
 	p.greeting, p.stop = context.WithCancel(context.Background())
 	p.consumer, err = node.Consumer(ctx, channel, fabric.ConsumerConfig{Producers: promised})
@@ -281,7 +284,7 @@ func (p *puller) receive(ctx context.Context) ([]byte, receivedJob, error) {
 		m, err := p.consumer.Receive(ctx)
 		if err != nil {
 			if lost := lostPeer(err); lost != nil {
-				maps.DeleteFunc(p.met, func(addr fabric.Address, _ bool) bool { return addr.Node == lost.Node })
+				maps.DeleteFunc(p.met, func(addr fabric.Address, _ *meeting) bool { return addr.Node == lost.Node })
 				p.last = sender{}
 			}
 			return nil, receivedJob{}, err
@@ -290,7 +293,7 @@ func (p *puller) receive(ctx context.Context) ([]byte, receivedJob, error) {
 		kind, f := readRecord(m.Body)
 		acks, id := f.number(), uint64(0)
 		if kind == kindMeetJob {
-			if session := f.number(); f.end() {
+			if session := f.number(); f.end() && acks <= maxIndex {
 				p.meet(fabric.Address{Node: job.source.Node, Index: int(acks)}, session)
 				continue
 			}
@@ -307,13 +310,13 @@ func (p *puller) receive(ctx context.Context) ([]byte, receivedJob, error) {
 			return nil, receivedJob{}, &RecordError{Channel: p.channel, From: m.Source()}
 		}
 		from := p.sender(job.source.Node, int(acks))
-		if !from.met || from.way == nil && kind != kindOneJob {
+		if from.met == nil || from.way == nil && kind != kindOneJob {
 			p.orphaned.Add(1) // for an earlier worker; or its pusher is gone, and has forgotten it
 			continue
 		}
 		p.received.Add(1)
 		if kind == kindOneJob {
-			p.once = from.way
+			p.once = *from
 		} else {
 			job.hands, job.token = &p.hands, p.hands.take(hand{from.way.target, id, job.info.deliveries})
 		}
@@ -321,19 +324,33 @@ func (p *puller) receive(ctx context.Context) ([]byte, receivedJob, error) {
 	}
 }
 
-// meet takes a pusher's answer to a hello. The pusher may be gone by now.
+// meeting is what a worker remembers of a pusher that has answered its hello.
+type meeting struct {
+	number uint64 // meetings before it
+	taken  uint64 // at most once: jobs that the pusher was not told of
+}
+
+// meet takes a pusher's answer to a hello. The pusher may be gone by now. Of those that
+// are, the worker forgets who has not come lately.
 func (p *puller) meet(pusher fabric.Address, session uint64) {
-	if session == p.greeter.session {
-		p.met[pusher] = true
-		p.last = sender{}
+	if session != p.greeter.session {
+		return
+	}
+	p.last = sender{}
+	p.met[pusher] = &meeting{number: p.meetings}
+	p.meetings++
+	if known := *p.greeter.known.Load(); len(p.met) > 2*keepMeetings+len(known) {
+		maps.DeleteFunc(p.met, func(addr fabric.Address, m *meeting) bool {
+			return known[addr] == nil && m.number+keepMeetings < p.meetings
+		})
 	}
 }
 
-// sender is a pusher, as a puller finds it when a job comes.
+// sender is a pusher, as a worker finds it when a job comes.
 type sender struct {
 	addr  fabric.Address
-	met   bool // it has answered this worker's hello
-	way   *end // to it; nil if it is gone
+	met   *meeting // nil if it has not answered this worker's hello
+	way   *end     // to it; nil if it is gone
 	known *ends
 }
 
@@ -350,18 +367,18 @@ func (p *puller) sender(node string, index int) *sender {
 // tell says, at times, how many jobs were taken, if they are delivered at most
 // once. One counts as taken when the next one is asked for.
 func (p *puller) tell() {
-	if p.once == nil {
+	from := p.once
+	if from.way == nil {
 		return
 	}
-	to := p.once
-	p.once = nil
-	n := p.taken[to.addr] + 1
-	if n >= uint64(max(p.room/4, 1)) {
-		var mem [headRoom]byte
-		_ = to.target.TrySend(appendRecord(mem[:0], kindTaken, n)) // one that is gone need not know
-		n = 0
+	p.once = sender{}
+	from.met.taken++
+	if from.met.taken < uint64(max(p.room/4, 1)) {
+		return
 	}
-	p.taken[to.addr] = n
+	var mem [headRoom]byte
+	_ = from.way.target.TrySend(appendRecord(mem[:0], kindTaken, from.met.taken)) // one that is gone need not know
+	from.met.taken = 0
 }
 
 func (p *puller) drain(ctx context.Context) error {

@@ -691,6 +691,44 @@ func TestPipelineWorkerDrains(t *testing.T) {
 	}
 }
 
+// What a worker remembers of pushers is bounded, however many come and go, in order or
+// not; who is there is not forgotten, nor who has just gone.
+func TestPipelineManyPushers(t *testing.T) {
+	ctx, dir := testContext(t), directory.NewRegistry()
+	w := openPullerOf(t, openNode(t, dir, "w"), PullerConfig[int]{})
+	p := openPusherOf(t, openNode(t, dir, "p"), PusherConfig[int]{})
+	check(t, p.Push(ctx, 1))
+	check(t, next(t, w).Ack())
+	other, err := openNode(t, dir, "many").Producer(ctx, "jobs", fabric.ProducerConfig{})
+	check(t, err)
+	check(t, other.WaitConsumers(ctx, 1))
+	const many = 10 * keepMeetings
+	var last []byte
+	for i := range many {
+		check(t, other.SendAll(ctx, appendRecord(nil, kindMeetJob, uint64(i), w.core.greeter.session)))
+		last = append(appendRecord(nil, kindOneJob, uint64(i)), 2) // which is one in MessagePack
+	}
+	check(t, other.SendAll(ctx, last))
+	if j := next(t, w); j.Value != 2 {
+		t.Errorf("%+v", j)
+	}
+	if n := len(w.core.met); n > 2*keepMeetings+1 {
+		t.Errorf("%d pushers are remembered", n)
+	}
+	check(t, p.Push(ctx, 3))
+	if j := next(t, w); j.Value != 3 {
+		t.Errorf("%+v", j)
+	} else {
+		check(t, j.Ack())
+	}
+	check(t, p.Drain(ctx))
+	check(t, other.SendAll(ctx, appendRecord(nil, kindMeetJob, maxIndex+1, w.core.greeter.session)))
+	var record *RecordError
+	if _, err := w.Receive(ctx); !errors.As(err, &record) {
+		t.Error(err)
+	}
+}
+
 // A worker that drains says hello no more, whoever comes beside it meanwhile: a pusher
 // that has found that it takes no more would take it for a new one, and give what it
 // works on to others.
