@@ -22,7 +22,7 @@ const maxAskAgain = 30 * time.Second
 //	                                       +--+ no connection once more, or another way back
 type touch struct {
 	way      fabric.Target // back; zero if there is none any more
-	since    time.Time     // when its node was first seen without connection; zero if it has one
+	absence  absence       // of its node
 	asking   bool          // and its events are held
 	question uint64        // the last one
 	asked    time.Time     // when it was asked last
@@ -34,7 +34,7 @@ type touch struct {
 // whether this member still is one. The question waits on its stream, as what the
 // publisher says waits on another, behind all that it had sent.
 func (m *eventMember) keepTouch() {
-	tick := time.NewTicker(min(max(m.patience/4, minPatience), time.Second))
+	tick := time.NewTicker(lookEvery(m.patience))
 	defer tick.Stop()
 	for {
 		select {
@@ -62,17 +62,13 @@ func (m *eventMember) look(now time.Time) {
 			t = &touch{way: *e.target}
 			m.touches[addr] = t
 		}
-		connected, broken := m.node.Connected(addr.Node), false
-		if connected {
-			t.since = time.Time{}
-		} else if broken = t.since.IsZero(); broken {
-			t.since = now
-		}
+		connected, before := m.node.Connected(addr.Node), t.absence
+		gone := t.absence.look(connected, now)
 		renewed := t.way != *e.target
 		t.way = *e.target
 		switch {
 		case !t.asking:
-			if !connected && now.Sub(t.since) > m.patience {
+			if gone > m.patience {
 				m.hands.hold(addr)
 				t.asking = true
 				m.ask(t, now)
@@ -80,7 +76,7 @@ func (m *eventMember) look(now time.Time) {
 		case renewed: // by another publisher in its place, or as all was lost that was on the way
 			m.hands.partWith(addr)
 			m.ask(t, now)
-		case broken: // the answer may be of the time before
+		case !connected && before == (absence{}): // once more: the answer may be of the time before
 			m.ask(t, now)
 		case connected && now.Sub(t.asked) >= t.again:
 			m.askAgain(t, now)

@@ -216,24 +216,24 @@ func (s *source) tell(record []byte) {
 // look reaches publishers as the node gets to know them, until the hub is closed. It
 // has those given up whose lease has ended and who have no connection.
 func (h *hub) look() {
-	tick := time.NewTicker(defaultPubSubPatience / 4)
+	tick := time.NewTicker(lookEvery(defaultPubSubPatience))
 	defer tick.Stop()
 	changed := h.producer.Changed()
 	for {
-		there := make(map[fabric.Address]bool)
+		there, now := make(map[fabric.Address]bool), time.Now()
 		for _, addr := range h.producer.Consumers() {
 			there[addr] = true
 		}
 		h.mu.Lock()
 		for _, s := range h.sources {
+			gone := s.absence.look(there[s.answer] || h.key.node.Connected(s.addr.Node), now)
 			switch {
 			case there[s.answer]:
-				s.absence = absence{}
 				delete(h.away, s)
 				h.reach(s)
 			case s.finished:
 				h.remove(s)
-			case !s.given && s.absence.tooLong(h.key.node, s.addr.Node, defaultPubSubPatience):
+			case !s.given && gone > defaultPubSubPatience:
 				h.miss(s)
 			}
 			if s.untold {
