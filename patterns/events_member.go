@@ -214,7 +214,7 @@ type EventMemberStats struct {
 	Stale       uint64 // events that were given to somebody else before Handle had begun them
 	Undecodable uint64 // events that this end could not decode
 	Malformed   uint64 // messages on the channel that are no records of this pattern
-	Orphaned    uint64 // events of publishers that were gone before they could be received
+	Orphaned    uint64 // events of publishers that were gone before they could be received, or for an earlier member of this address
 }
 
 // eventMember is an EventMember without its type. It owns a goroutine that says hello
@@ -235,6 +235,8 @@ type eventMember struct {
 	hands    eventHands
 
 	received, redelivered, undecodable, malformed, orphaned, stale atomic.Uint64
+
+	meetings meetings // with publishers; the receiving goroutine's
 
 	mu        sync.Mutex
 	closed    bool
@@ -287,12 +289,13 @@ func (m *eventMember) receive(ctx context.Context) (key, body []byte, got receiv
 		if err != nil {
 			if lost := lostPeer(err); lost != nil {
 				m.lost(lost.Node)
+				m.meetings.lose(lost.Node)
 			}
 			return nil, nil, got, err
 		}
 		got.source = msg.Source()
 		kind, f := readRecord(msg.Body)
-		if kind == kindLetGo || kind == kindStill {
+		if kind == kindLetGo || kind == kindStill || kind == kindMeetGroup {
 			if m.told(got.source.Node, kind, &f) {
 				continue
 			}
@@ -308,8 +311,8 @@ func (m *eventMember) receive(ctx context.Context) (key, body []byte, got receiv
 		}
 		from := fabric.Address{Node: got.source.Node, Index: int(acks)}
 		to := m.greeter.find(from)
-		if to == nil {
-			m.orphaned.Add(1) // gone, and forgotten the event
+		if to == nil || m.meetings.met[from] == nil {
+			m.orphaned.Add(1) // gone, and forgotten the event; or it was for an earlier member
 			continue
 		}
 		if got.hand = m.hands.take(handKey{from, partition}, to.target, epoch, got.info.sequence, m.room); got.hand == nil {

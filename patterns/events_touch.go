@@ -151,18 +151,23 @@ func (m *eventMember) lost(node string) {
 	}
 }
 
-// told takes a publisher's word about this member, and reports whether it is one.
+// told takes a publisher's word about this member, and reports whether it is one. The
+// receiving goroutine's.
 func (m *eventMember) told(node string, kind uint64, f *fields) bool {
-	publisher := fabric.Address{Node: node, Index: int(f.number())}
-	session, question := f.number(), uint64(0)
+	upto, session, question := f.number(), f.number(), uint64(0)
 	if kind == kindStill {
 		question = f.number()
 	}
-	if !f.end() {
+	if !f.end() || upto > maxIndex {
 		return false
 	}
+	publisher := fabric.Address{Node: node, Index: int(upto)}
 	if session != m.greeter.session {
 		return true // to an earlier one here
+	}
+	if kind == kindMeetGroup {
+		m.meetings.meet(publisher, *m.greeter.known.Load())
+		return true
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()

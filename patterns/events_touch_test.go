@@ -198,6 +198,7 @@ func TestEventsAsksAgain(t *testing.T) {
 		}
 	}
 	check(t, events.WaitConsumers(ctx, 1))
+	check(t, events.SendAll(ctx, appendRecord(nil, kindMeetGroup, 0, session)))
 	check(t, events.SendAll(ctx, append(appendRecord(nil, kindEvent, 0, 0, 1, 1, 1, 0), 7))) // which is one in MessagePack
 	check(t, events.SendAll(ctx, appendRecord(nil, kindStill, 0, session, first)))
 	expect(t, begun, 7)

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -37,9 +36,6 @@ const (
 	// decodeDelay is how long a job waits that this end could not decode: the next
 	// worker may, and if none can they do not run in circles.
 	decodeDelay = 200 * time.Millisecond
-	// keepMeetings is how many pushers a worker remembers that are gone: what they had
-	// sent at most once it may still receive.
-	keepMeetings = 1 << 12
 	// closePatience is how long a close waits for its last words to be stored.
 	closePatience = time.Second
 )
@@ -234,10 +230,9 @@ type puller struct {
 	greeter *greeter // of pushers
 
 	// The receiving goroutine's.
-	met      map[fabric.Address]*meeting // pushers that have answered this worker's hello, by their consumers
-	meetings uint64                      // ever
-	last     sender                      // of the job before
-	once     sender                      // likewise, if that was delivered at most once
+	meetings meetings // with pushers
+	last     sender   // of the job before
+	once     sender   // likewise, if that was delivered at most once
 
 	closing sync.Once
 	closeIt error
@@ -260,7 +255,6 @@ func openPuller(ctx context.Context, node *fabric.Node, channel string, inFlight
 	}
 	p := &puller{
 		node: node, channel: channel, room: inFlight,
-		met: make(map[fabric.Address]*meeting),
 	}
 	p.greeting, p.stop = context.WithCancel(context.Background())
 	p.consumer, err = node.Consumer(ctx, channel, fabric.ConsumerConfig{Producers: promised})
@@ -284,7 +278,7 @@ func (p *puller) receive(ctx context.Context) ([]byte, receivedJob, error) {
 		m, err := p.consumer.Receive(ctx)
 		if err != nil {
 			if lost := lostPeer(err); lost != nil {
-				maps.DeleteFunc(p.met, func(addr fabric.Address, _ *meeting) bool { return addr.Node == lost.Node })
+				p.meetings.lose(lost.Node)
 				p.last = sender{}
 			}
 			return nil, receivedJob{}, err
@@ -324,25 +318,11 @@ func (p *puller) receive(ctx context.Context) ([]byte, receivedJob, error) {
 	}
 }
 
-// meeting is what a worker remembers of a pusher that has answered its hello.
-type meeting struct {
-	number uint64 // meetings before it
-	taken  uint64 // at most once: jobs that the pusher was not told of
-}
-
-// meet takes a pusher's answer to a hello. The pusher may be gone by now. Of those that
-// are, the worker forgets who has not come lately.
+// meet takes a pusher's answer to a hello.
 func (p *puller) meet(pusher fabric.Address, session uint64) {
-	if session != p.greeter.session {
-		return
-	}
-	p.last = sender{}
-	p.met[pusher] = &meeting{number: p.meetings}
-	p.meetings++
-	if known := *p.greeter.known.Load(); len(p.met) > 2*keepMeetings+len(known) {
-		maps.DeleteFunc(p.met, func(addr fabric.Address, m *meeting) bool {
-			return known[addr] == nil && m.number+keepMeetings < p.meetings
-		})
+	if session == p.greeter.session {
+		p.meetings.meet(pusher, *p.greeter.known.Load())
+		p.last = sender{}
 	}
 }
 
@@ -359,7 +339,7 @@ func (p *puller) sender(node string, index int) *sender {
 	known := p.greeter.known.Load()
 	if known != p.last.known || p.last.addr.Index != index || p.last.addr.Node != node {
 		addr := fabric.Address{Node: node, Index: index}
-		p.last = sender{addr: addr, met: p.met[addr], way: (*known)[addr], known: known}
+		p.last = sender{addr: addr, met: p.meetings.met[addr], way: (*known)[addr], known: known}
 	}
 	return &p.last
 }

@@ -712,7 +712,7 @@ func TestPipelineManyPushers(t *testing.T) {
 	if j := next(t, w); j.Value != 2 {
 		t.Errorf("%+v", j)
 	}
-	if n := len(w.core.met); n > 2*keepMeetings+1 {
+	if n := len(w.core.meetings.met); n > 2*keepMeetings+1 {
 		t.Errorf("%d pushers are remembered", n)
 	}
 	check(t, p.Push(ctx, 3))

@@ -124,8 +124,9 @@ func (r *roster[T]) reach(m *member[T]) {
 			r.came = signal(r.came)
 		}
 	}
-	if m.known && !m.met {
-		m.met = r.meet == nil || r.meet(m) == nil // else there is no room: watch tries again
+	if m.known && !m.met && (r.meet == nil || r.meet(m) == nil) { // else there is no room: it is tried again
+		m.met, r.places = true, nil
+		r.came = signal(r.came)
 	}
 	if m.known && m.met && !m.gone && !m.away {
 		r.balance.sit(m.seat)
@@ -200,11 +201,11 @@ func waitMembers[T any](ctx, closed context.Context, mu *sync.Mutex, r *roster[T
 // interval is how often watch is to be called.
 func (r *roster[T]) interval() time.Duration { return lookEvery(r.patience) }
 
-// present are those who can be asked: all but those that are gone.
+// present are those who can be asked: all that were met, but for those that are gone.
 func (r *roster[T]) present() []*member[T] {
 	var list []*member[T]
 	for _, m := range r.members {
-		if m.target != nil && !m.gone && (m.known || !r.known) {
+		if m.met && !m.gone && (m.known || !r.known) {
 			list = append(list, m)
 		}
 	}
