@@ -10,7 +10,8 @@ import (
 // other ends.
 //
 //  1. A member says hello to each publisher: how many events of each partition it
-//     takes at a time. (greeter.go)
+//     takes at a time. The publisher answers: what comes before that was for an
+//     earlier member there. (greeter.go, meetings.go)
 //  2. Publish puts an event behind the others of its key's partition, and keeps it
 //     until it is acknowledged. (events_publisher.go)
 //  3. Each partition has one owner, by rendezvous hashing of the members that the
@@ -37,9 +38,10 @@ import (
 // The kinds of records of events.
 const (
 	// publisher to member
-	kindEvent = 80 // [acks, partition, epoch, sequence, delivery, size of key] + key, value
-	kindLetGo = 84 // [acks, session]: it is no member any more, and has no partitions
-	kindStill = 86 // [acks, session, question]: it is a member, and has what it had
+	kindEvent     = 80 // [acks, partition, epoch, sequence, delivery, size of key] + key, value
+	kindLetGo     = 84 // [acks, session]: it is no member any more, and has no partitions
+	kindStill     = 86 // [acks, session, question]: it is a member, and has what it had
+	kindMeetGroup = 87 // [acks, session]: what follows is for the member of that session
 	// member to publisher
 	kindGroupHello = 81 // [session, consumer, room]
 	kindUpTo       = 82 // [partition, epoch, sequence]: all up to it are acknowledged

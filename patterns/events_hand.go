@@ -79,15 +79,15 @@ func (h *eventHands) end(e *eventHand, lost bool) {
 	h.fewer.ring()
 }
 
-// lose gives up the hands of all publishers at a node.
+// lose gives up the hands of all publishers at a node, and takes holds back: nothing
+// more comes from them.
 func (h *eventHands) lose(node string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for key, e := range h.byKey {
-		if key.publisher.Node == node {
-			h.end(e, true)
-			delete(h.byKey, key)
-			h.lift(key.publisher)
+	h.giveUp(true, func(publisher fabric.Address) bool { return publisher.Node == node })
+	for publisher := range h.held {
+		if publisher.Node == node {
+			h.lift(publisher)
 		}
 	}
 }
@@ -96,13 +96,30 @@ func (h *eventHands) lose(node string) {
 func (h *eventHands) letGo(publisher fabric.Address) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.giveUp(false, func(p fabric.Address) bool { return p == publisher })
+	h.lift(publisher)
+}
+
+// partWith gives up the hands of a publisher that is gone, and who waits for them. If
+// there is a hold it stays, for what is still to be received.
+func (h *eventHands) partWith(publisher fabric.Address) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.giveUp(true, func(p fabric.Address) bool { return p == publisher })
+	if held := h.held[publisher]; held != nil {
+		close(held)
+		h.held[publisher] = make(chan struct{})
+	}
+}
+
+// giveUp ends the hands of some publishers. Under mu.
+func (h *eventHands) giveUp(lost bool, of func(publisher fabric.Address) bool) {
 	for key, e := range h.byKey {
-		if key.publisher == publisher {
-			h.end(e, false)
+		if of(key.publisher) {
+			h.end(e, lost)
 			delete(h.byKey, key)
 		}
 	}
-	h.lift(publisher)
 }
 
 // hold lets no event of a publisher be begun until it is lifted.
@@ -130,10 +147,13 @@ func (h *eventHands) lift(publisher fabric.Address) {
 }
 
 // held is nil unless the events are not to be begun now, and is closed when that is
-// over.
+// over. Those that are given up are held no more.
 func (e *eventHand) held() <-chan struct{} {
 	e.hands.mu.Lock()
 	defer e.hands.mu.Unlock()
+	if e.over {
+		return nil
+	}
 	return e.hands.held[e.key.publisher]
 }
 

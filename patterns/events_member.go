@@ -214,7 +214,7 @@ type EventMemberStats struct {
 	Stale       uint64 // events that were given to somebody else before Handle had begun them
 	Undecodable uint64 // events that this end could not decode
 	Malformed   uint64 // messages on the channel that are no records of this pattern
-	Orphaned    uint64 // events of publishers that were gone before they could be received
+	Orphaned    uint64 // events of publishers that were gone before they could be received, or for an earlier member of this address
 }
 
 // eventMember is an EventMember without its type. It owns a goroutine that says hello
@@ -227,6 +227,8 @@ type eventMember struct {
 	room     int
 	patience time.Duration
 	greeter  *greeter        // of publishers
+	greeting context.Context // ends when the member begins to leave
+	stop     context.CancelFunc
 	ctx      context.Context // ends with close
 	cancel   context.CancelFunc
 	wg       sync.WaitGroup
@@ -234,10 +236,13 @@ type eventMember struct {
 
 	received, redelivered, undecodable, malformed, orphaned, stale atomic.Uint64
 
-	mu       sync.Mutex
-	closed   bool
-	handling sync.WaitGroup            // Handles under way
-	touches  map[fabric.Address]*touch // by publishers' consumers of acknowledgements
+	meetings meetings // with publishers; the receiving goroutine's
+
+	mu        sync.Mutex
+	closed    bool
+	handling  sync.WaitGroup            // Handles under way
+	touches   map[fabric.Address]*touch // by publishers' consumers of acknowledgements
+	questions uint64                    // that were asked, of all publishers
 
 	closing sync.Once
 	closeIt error
@@ -263,6 +268,7 @@ type receivedEvent struct {
 func openEventMember(ctx context.Context, node *fabric.Node, channel string, room, promised int, patience time.Duration) (_ *eventMember, err error) {
 	m := &eventMember{node: node, channel: channel, room: room, patience: patience, hands: newEventHands(channel), touches: make(map[fabric.Address]*touch)}
 	m.ctx, m.cancel = context.WithCancel(context.Background())
+	m.greeting, m.stop = context.WithCancel(m.ctx)
 	if m.consumer, err = node.Consumer(ctx, channel, fabric.ConsumerConfig{Producers: promised}); err != nil {
 		return nil, err
 	}
@@ -271,7 +277,7 @@ func openEventMember(ctx context.Context, node *fabric.Node, channel string, roo
 		return nil, err
 	}
 	m.greeter = newGreeter(m.acks, kindGroupHello, m.consumer.Address().Index, room)
-	m.wg.Go(func() { m.greeter.greet(m.ctx) })
+	m.wg.Go(func() { m.greeter.greet(m.greeting) })
 	m.wg.Go(m.keepTouch)
 	return m, nil
 }
@@ -282,14 +288,14 @@ func (m *eventMember) receive(ctx context.Context) (key, body []byte, got receiv
 		msg, err := m.consumer.Receive(ctx)
 		if err != nil {
 			if lost := lostPeer(err); lost != nil {
-				m.hands.lose(lost.Node)
-				m.lostTouch(lost.Node)
+				m.lost(lost.Node)
+				m.meetings.lose(lost.Node)
 			}
 			return nil, nil, got, err
 		}
 		got.source = msg.Source()
 		kind, f := readRecord(msg.Body)
-		if kind == kindLetGo || kind == kindStill {
+		if kind == kindLetGo || kind == kindStill || kind == kindMeetGroup {
 			if m.told(got.source.Node, kind, &f) {
 				continue
 			}
@@ -305,8 +311,8 @@ func (m *eventMember) receive(ctx context.Context) (key, body []byte, got receiv
 		}
 		from := fabric.Address{Node: got.source.Node, Index: int(acks)}
 		to := m.greeter.find(from)
-		if to == nil {
-			m.orphaned.Add(1) // gone, and forgotten the event
+		if to == nil || m.meetings.met[from] == nil {
+			m.orphaned.Add(1) // gone, and forgotten the event; or it was for an earlier member
 			continue
 		}
 		if got.hand = m.hands.take(handKey{from, partition}, to.target, epoch, got.info.sequence, m.room); got.hand == nil {
@@ -322,6 +328,7 @@ func (m *eventMember) receive(ctx context.Context) (key, body []byte, got receiv
 }
 
 func (m *eventMember) drain(ctx context.Context) error {
+	m.stop() // who has found that it takes no more would take a hello for that of a new member
 	err := m.consumer.Drain(ctx)
 	for {
 		busy, fewer := m.hands.busy()

@@ -203,6 +203,7 @@ func openEventPublisher(
 	}
 	p.members = newRoster(node, p.producer, patience, p.lost)
 	p.members.known = true // whose lease has ended is to have no partitions
+	p.members.meet = func(m *member[struct{}]) error { return p.tell(m, kindMeetGroup, m.session) }
 	p.wg.Go(p.hear)
 	p.wg.Go(p.follow)
 	return p, nil
@@ -291,7 +292,7 @@ func (p *eventPublisher) take(from fabric.Address, record []byte) bool {
 		}
 		// Who is none was told when it was let go.
 		if m := p.members.members[from]; m != nil && m.session == session && m.target != nil {
-			p.tell(m, kindStill, session, question)
+			_ = p.tell(m, kindStill, session, question) // one that is gone need not know
 		}
 	case kindGroupBye:
 		session := f.number()
@@ -306,10 +307,10 @@ func (p *eventPublisher) take(from fabric.Address, record []byte) bool {
 }
 
 // tell says something to a member. Under mu.
-func (p *eventPublisher) tell(m *member[struct{}], kind uint64, numbers ...uint64) {
+func (p *eventPublisher) tell(m *member[struct{}], kind uint64, numbers ...uint64) error {
 	var mem [headRoom]byte
 	b := appendArray(mem[:0], 2+len(numbers))
-	_ = m.target.TrySend(appendNumbers(appendNumber(appendNumber(b, kind), p.index()), numbers)) // one that is gone need not know
+	return m.target.TrySend(appendNumbers(appendNumber(appendNumber(b, kind), p.index()), numbers))
 }
 
 // index is what members address this publisher by.
@@ -324,7 +325,7 @@ func (p *eventPublisher) follow() {
 		p.mu.Lock()
 		p.members.reachAll() // who leaves may still acknowledge what it has
 		for _, m := range p.members.abandon(time.Now()) {
-			p.tell(m, kindLetGo, m.session)
+			_ = p.tell(m, kindLetGo, m.session) // one that is gone need not know
 		}
 		p.rebalance()
 		p.mu.Unlock()

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -204,7 +203,10 @@ type PullerStats struct {
 	InHand      int    // received and not settled
 	Undecodable uint64 // jobs given back because this end could not decode them
 	Malformed   uint64 // messages on the channel that are no records of this pattern
-	Orphaned    uint64 // jobs of pushers that were gone before they could be received
+	// Orphaned is jobs that were dropped: with AtLeastOnce those of pushers that were gone
+	// before they could be received, as they cannot be acknowledged; with either those that
+	// were accepted for an earlier worker of this address.
+	Orphaned uint64
 }
 
 // Stats returns the worker's counts, from its begin on.
@@ -219,8 +221,8 @@ type puller struct {
 	acks     *fabric.Producer
 	hands    hands
 	room     int
-	ctx      context.Context // ends with close
-	cancel   context.CancelFunc
+	greeting context.Context // ends when the worker begins to leave
+	stop     context.CancelFunc
 	wg       sync.WaitGroup
 
 	received, undecodable, malformed, orphaned atomic.Uint64
@@ -228,11 +230,9 @@ type puller struct {
 	greeter *greeter // of pushers
 
 	// The receiving goroutine's.
-	from  *end                      // the pusher of the job before; nil if it has not met this worker
-	known *ends                     // where that was found
-	met   map[fabric.Address]bool   // pushers that have answered this worker's hello, by their consumers
-	once  *end                      // of the job before, if it was delivered at most once
-	taken map[fabric.Address]uint64 // such jobs that the pusher was not told of
+	meetings meetings // with pushers
+	last     sender   // of the job before
+	once     sender   // likewise, if that was delivered at most once
 
 	closing sync.Once
 	closeIt error
@@ -255,9 +255,8 @@ func openPuller(ctx context.Context, node *fabric.Node, channel string, inFlight
 	}
 	p := &puller{
 		node: node, channel: channel, room: inFlight,
-		taken: make(map[fabric.Address]uint64), met: make(map[fabric.Address]bool),
 	}
-	p.ctx, p.cancel = context.WithCancel(context.Background())
+	p.greeting, p.stop = context.WithCancel(context.Background())
 	p.consumer, err = node.Consumer(ctx, channel, fabric.ConsumerConfig{Producers: promised})
 	if err != nil {
 		return nil, err
@@ -268,7 +267,7 @@ func openPuller(ctx context.Context, node *fabric.Node, channel string, inFlight
 		return nil, err
 	}
 	p.greeter = newGreeter(p.acks, kindHello, p.consumer.Address().Index, inFlight)
-	p.wg.Go(func() { p.greeter.greet(p.ctx) })
+	p.wg.Go(func() { p.greeter.greet(p.greeting) })
 	return p, nil
 }
 
@@ -279,8 +278,8 @@ func (p *puller) receive(ctx context.Context) ([]byte, receivedJob, error) {
 		m, err := p.consumer.Receive(ctx)
 		if err != nil {
 			if lost := lostPeer(err); lost != nil {
-				maps.DeleteFunc(p.met, func(addr fabric.Address, _ bool) bool { return addr.Node == lost.Node })
-				p.from = nil
+				p.meetings.lose(lost.Node)
+				p.last = sender{}
 			}
 			return nil, receivedJob{}, err
 		}
@@ -288,7 +287,7 @@ func (p *puller) receive(ctx context.Context) ([]byte, receivedJob, error) {
 		kind, f := readRecord(m.Body)
 		acks, id := f.number(), uint64(0)
 		if kind == kindMeetJob {
-			if session := f.number(); f.end() {
+			if session := f.number(); f.end() && acks <= maxIndex {
 				p.meet(fabric.Address{Node: job.source.Node, Index: int(acks)}, session)
 				continue
 			}
@@ -304,16 +303,16 @@ func (p *puller) receive(ctx context.Context) ([]byte, receivedJob, error) {
 			p.malformed.Add(1)
 			return nil, receivedJob{}, &RecordError{Channel: p.channel, From: m.Source()}
 		}
-		end := p.pusher(job.source.Node, int(acks))
-		if end == nil {
-			p.orphaned.Add(1) // gone, and forgotten the job; or it was for an earlier worker
+		from := p.sender(job.source.Node, int(acks))
+		if from.met == nil || from.way == nil && kind != kindOneJob {
+			p.orphaned.Add(1) // for an earlier worker; or its pusher is gone, and has forgotten it
 			continue
 		}
 		p.received.Add(1)
 		if kind == kindOneJob {
-			p.once = end
+			p.once = *from
 		} else {
-			job.hands, job.token = &p.hands, p.hands.take(hand{end.target, id, job.info.deliveries})
+			job.hands, job.token = &p.hands, p.hands.take(hand{from.way.target, id, job.info.deliveries})
 		}
 		return f.rest, job, nil
 	}
@@ -321,43 +320,49 @@ func (p *puller) receive(ctx context.Context) ([]byte, receivedJob, error) {
 
 // meet takes a pusher's answer to a hello.
 func (p *puller) meet(pusher fabric.Address, session uint64) {
-	if session == p.greeter.session && p.greeter.find(pusher) != nil {
-		p.met[pusher] = true
+	if session == p.greeter.session {
+		p.meetings.meet(pusher, *p.greeter.known.Load())
+		p.last = sender{}
 	}
 }
 
-// pusher is the way to a pusher that was greeted and has answered, nil if there is
-// none.
-func (p *puller) pusher(node string, index int) *end {
+// sender is a pusher, as a worker finds it when a job comes.
+type sender struct {
+	addr  fabric.Address
+	met   *meeting // nil if it has not answered this worker's hello
+	way   *end     // to it; nil if it is gone
+	known *ends
+}
+
+// sender finds the pusher of a job.
+func (p *puller) sender(node string, index int) *sender {
 	known := p.greeter.known.Load()
-	if known != p.known || p.from == nil || p.from.addr.Index != index || p.from.addr.Node != node {
+	if known != p.last.known || p.last.addr.Index != index || p.last.addr.Node != node {
 		addr := fabric.Address{Node: node, Index: index}
-		p.known, p.from = known, p.greeter.find(addr)
-		if !p.met[addr] {
-			p.from = nil
-		}
+		p.last = sender{addr: addr, met: p.meetings.met[addr], way: (*known)[addr], known: known}
 	}
-	return p.from
+	return &p.last
 }
 
 // tell says, at times, how many jobs were taken, if they are delivered at most
 // once. One counts as taken when the next one is asked for.
 func (p *puller) tell() {
-	if p.once == nil {
+	from := p.once
+	if from.way == nil {
 		return
 	}
-	to := p.once
-	p.once = nil
-	n := p.taken[to.addr] + 1
-	if n >= uint64(max(p.room/4, 1)) {
-		var mem [headRoom]byte
-		_ = to.target.TrySend(appendRecord(mem[:0], kindTaken, n)) // one that is gone need not know
-		n = 0
+	p.once = sender{}
+	from.met.taken++
+	if from.met.taken < uint64(max(p.room/4, 1)) {
+		return
 	}
-	p.taken[to.addr] = n
+	var mem [headRoom]byte
+	_ = from.way.target.TrySend(appendRecord(mem[:0], kindTaken, from.met.taken)) // one that is gone need not know
+	from.met.taken = 0
 }
 
 func (p *puller) drain(ctx context.Context) error {
+	p.stop() // who has found that it takes no more would take a hello for that of a new worker
 	err := p.consumer.Drain(ctx)
 	select {
 	case <-p.hands.none():
@@ -370,7 +375,7 @@ func (p *puller) drain(ctx context.Context) error {
 // close says goodbye, behind all that was acknowledged.
 func (p *puller) close() error {
 	p.closing.Do(func() {
-		p.cancel()
+		p.stop()
 		p.wg.Wait()
 		p.hands.close()
 		err := p.consumer.Close()

@@ -493,6 +493,42 @@ func TestPipelineAtMostOnceCountsWhatIsLost(t *testing.T) {
 	}
 }
 
+// What a pusher had stored at a worker's node when it drained is received, although the
+// pusher is gone by then: also if its answer to the worker's hello is received so late.
+func TestPipelineAtMostOnceAfterItsPusher(t *testing.T) {
+	for _, early := range []bool{false, true} {
+		ctx, dir := testContext(t), directory.NewRegistry()
+		w := openPullerOf(t, openNode(t, dir, "w"), PullerConfig[int]{InFlight: 8, Pushers: 1})
+		p := openPusherOf(t, openNode(t, dir, "p"), PusherConfig[int]{Delivery: AtMostOnce})
+		const jobs = 8
+		for i := range jobs {
+			check(t, p.Push(ctx, i))
+		}
+		got := 0
+		if early {
+			if j := next(t, w); j.Value != got {
+				t.Errorf("%+v", j)
+			}
+			got++
+		}
+		check(t, p.Drain(ctx))
+		openPusherOf(t, openNode(t, dir, "q"), PusherConfig[int]{}) // and the worker looks who is there
+		await(t, "the worker to know that it is gone", func() bool {
+			known := *w.core.greeter.known.Load()
+			return len(known) == 1 && known[fabric.Address{Node: "q"}] != nil
+		})
+		for j, err := range w.Jobs(ctx) {
+			if err != nil || j.Value != got {
+				t.Errorf("%+v, %v", j, err)
+			}
+			got++
+		}
+		if st := w.Stats(); got != jobs || st.Orphaned != 0 || st.Received != jobs {
+			t.Errorf("%d jobs of %d, %+v", got, jobs, st)
+		}
+	}
+}
+
 // A worker of another type gets an error for each job and does nobody harm: those
 // who can do the jobs do.
 func TestPipelineWorkerOfAnotherType(t *testing.T) {
@@ -651,6 +687,79 @@ func TestPipelineWorkerDrains(t *testing.T) {
 	working.Wait()
 	holds(t, &done, jobs, true)
 	if st := p.Stats(); st.Redelivered != 0 || st.Settled != jobs {
+		t.Errorf("%+v", st)
+	}
+}
+
+// What a worker remembers of pushers is bounded, however many come and go, in order or
+// not; who is there is not forgotten, nor who has just gone.
+func TestPipelineManyPushers(t *testing.T) {
+	ctx, dir := testContext(t), directory.NewRegistry()
+	w := openPullerOf(t, openNode(t, dir, "w"), PullerConfig[int]{})
+	p := openPusherOf(t, openNode(t, dir, "p"), PusherConfig[int]{})
+	check(t, p.Push(ctx, 1))
+	check(t, next(t, w).Ack())
+	other, err := openNode(t, dir, "many").Producer(ctx, "jobs", fabric.ProducerConfig{})
+	check(t, err)
+	check(t, other.WaitConsumers(ctx, 1))
+	const many = 10 * keepMeetings
+	var last []byte
+	for i := range many {
+		check(t, other.SendAll(ctx, appendRecord(nil, kindMeetJob, uint64(i), w.core.greeter.session)))
+		last = append(appendRecord(nil, kindOneJob, uint64(i)), 2) // which is one in MessagePack
+	}
+	check(t, other.SendAll(ctx, last))
+	if j := next(t, w); j.Value != 2 {
+		t.Errorf("%+v", j)
+	}
+	if n := len(w.core.meetings.met); n > 2*keepMeetings+1 {
+		t.Errorf("%d pushers are remembered", n)
+	}
+	check(t, p.Push(ctx, 3))
+	if j := next(t, w); j.Value != 3 {
+		t.Errorf("%+v", j)
+	} else {
+		check(t, j.Ack())
+	}
+	check(t, p.Drain(ctx))
+	check(t, other.SendAll(ctx, appendRecord(nil, kindMeetJob, maxIndex+1, w.core.greeter.session)))
+	var record *RecordError
+	if _, err := w.Receive(ctx); !errors.As(err, &record) {
+		t.Error(err)
+	}
+}
+
+// A worker that drains says hello no more, whoever comes beside it meanwhile: a pusher
+// that has found that it takes no more would take it for a new one, and give what it
+// works on to others.
+func TestPipelineDrainingWorkerIsNoNewOne(t *testing.T) {
+	ctx, dir := testContext(t), directory.NewRegistry()
+	p := openPusherOf(t, openNode(t, dir, "p"), PusherConfig[int]{})
+	w := openPullerOf(t, openNode(t, dir, "w"), PullerConfig[int]{})
+	check(t, p.Push(ctx, 0))
+	has := next(t, w)
+	drained := make(chan error, 1)
+	go func() { drained <- w.Drain(ctx) }()
+	if _, err := w.Receive(ctx); err != fabric.ErrEnd {
+		t.Fatal(err)
+	}
+	p.core.mu.Lock()
+	for _, member := range p.core.main.workers.members {
+		p.core.main.workers.retire(member) // as a Push does that comes just now
+	}
+	p.core.mu.Unlock()
+	openPusherOf(t, openNode(t, dir, "q"), PusherConfig[int]{})
+	other := openPullerOf(t, openNode(t, dir, "other"), PullerConfig[int]{})
+	check(t, p.Push(ctx, 1))
+	if j := next(t, other); j.Value != 1 {
+		t.Errorf("%d is done twice at a time", j.Value)
+	} else {
+		check(t, j.Ack())
+	}
+	check(t, has.Ack())
+	check(t, <-drained)
+	check(t, p.Drain(ctx))
+	if st := p.Stats(); st.Redelivered != 0 || st.Settled != 2 {
 		t.Errorf("%+v", st)
 	}
 }

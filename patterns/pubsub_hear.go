@@ -11,11 +11,11 @@ import (
 // those that are there again, and to those that were forgotten without their word. It
 // gives up those whose lease has ended and who have no connection.
 func (p *publisher) meet() {
-	tick := time.NewTicker(min(max(p.cfg.patience/4, minPatience), time.Second))
+	tick := time.NewTicker(lookEvery(p.cfg.patience))
 	defer tick.Stop()
 	for {
 		changed := p.producer.Changed()
-		there := make(map[fabric.Address]bool)
+		there, now := make(map[fabric.Address]bool), time.Now()
 		p.mu.Lock()
 		for _, addr := range p.producer.Consumers() {
 			there[addr] = true
@@ -25,10 +25,9 @@ func (p *publisher) meet() {
 		}
 		for addr, o := range p.byAddr {
 			// One with subscriptions may be there all the same.
-			if !there[addr] && (len(o.subs) == 0 || o.away.tooLong(p.node, addr.Node, p.cfg.patience)) {
+			gone := o.absence.look(there[addr] || p.node.Connected(addr.Node), now) > p.cfg.patience
+			if !there[addr] && (len(o.subs) == 0 || gone) {
 				p.forget(o)
-			} else if there[addr] {
-				o.away = absence{}
 			}
 		}
 		p.mu.Unlock()
@@ -40,23 +39,6 @@ func (p *publisher) meet() {
 			return
 		}
 	}
-}
-
-// absence is since when a node was seen without connection; zero if it has one.
-type absence struct{ since time.Time }
-
-// tooLong looks at the node, and reports whether it is without connection for longer
-// than patience.
-func (a *absence) tooLong(here *fabric.Node, node string, patience time.Duration) bool {
-	switch now := time.Now(); {
-	case here.Connected(node):
-		a.since = time.Time{}
-	case a.since.IsZero():
-		a.since = now
-	default:
-		return now.Sub(a.since) > patience
-	}
-	return false
 }
 
 // hello makes an outlet for a hub, unless there is one on that stream. Under mu.

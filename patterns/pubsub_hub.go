@@ -35,7 +35,7 @@ type hub struct {
 	sources     map[fabric.Address]*source // by their producers
 	byAnswer    map[fabric.Address]*source // by their consumers beside the channel
 	news        chan struct{}              // closed when something has changed that a subscriber may wait for
-	away        []*source                  // that the reading goroutine is to give up
+	away        map[*source]struct{}       // that the reading goroutine is to give up
 	sleep       context.Context            // in which it waits, and rises from when there are some
 	rise        context.CancelFunc         // of sleep
 	closed      bool
@@ -55,7 +55,8 @@ type source struct {
 	ties     map[uint64]*tie // by subscriber
 	finished bool
 	absence  absence
-	given    bool // up: what it still sends is dropped, until it begins anew
+	given    bool // up: what it still sends is dropped, until it begins anew; set by the reading goroutine
+	untold   bool // that it is to begin anew
 }
 
 // wanting is who wants a topic.
@@ -160,7 +161,7 @@ func (h *hub) leave() error {
 func openHub(ctx context.Context, key hubKey) (*hub, error) {
 	h := &hub{
 		key: key, sources: make(map[fabric.Address]*source), byAnswer: make(map[fabric.Address]*source),
-		news: make(chan struct{}),
+		news: make(chan struct{}), away: make(map[*source]struct{}),
 	}
 	h.sleep, h.rise = context.WithCancel(context.Background())
 	// First, so that a publisher that says hello can be answered.
@@ -215,25 +216,28 @@ func (s *source) tell(record []byte) {
 // look reaches publishers as the node gets to know them, until the hub is closed. It
 // has those given up whose lease has ended and who have no connection.
 func (h *hub) look() {
-	tick := time.NewTicker(defaultPubSubPatience / 4)
+	tick := time.NewTicker(lookEvery(defaultPubSubPatience))
 	defer tick.Stop()
 	changed := h.producer.Changed()
 	for {
-		there := make(map[fabric.Address]bool)
+		there, now := make(map[fabric.Address]bool), time.Now()
 		for _, addr := range h.producer.Consumers() {
 			there[addr] = true
 		}
 		h.mu.Lock()
 		for _, s := range h.sources {
+			gone := s.absence.look(there[s.answer] || h.key.node.Connected(s.addr.Node), now)
 			switch {
 			case there[s.answer]:
-				s.absence = absence{}
+				delete(h.away, s)
 				h.reach(s)
 			case s.finished:
 				h.remove(s)
-			case !s.given && s.absence.tooLong(h.key.node, s.addr.Node, defaultPubSubPatience):
-				h.away = append(h.away, s)
-				h.rise()
+			case !s.given && gone > defaultPubSubPatience:
+				h.miss(s)
+			}
+			if s.untold {
+				h.sayAnew(s)
 			}
 		}
 		h.mu.Unlock()
@@ -250,9 +254,22 @@ func (h *hub) look() {
 	}
 }
 
+// miss has a publisher given up, which is the reading goroutine's to do. Under mu.
+func (h *hub) miss(s *source) {
+	h.away[s] = struct{}{}
+	h.rise()
+}
+
+// sayAnew has a publisher that was given up begin anew. If there is no way to it, or no
+// room, that is to be said later. Under mu.
+func (h *hub) sayAnew(s *source) {
+	t := s.target.Load()
+	s.untold = t == nil || t.TrySend(appendRecord(nil, kindAnew, s.token)) != nil
+}
+
 // reach finds the way to a publisher, and says all subscriptions on one that is
-// new: also if only the stream is, as what was said on the one before may be lost.
-// Under mu.
+// new, or that it is to begin anew: also if only the stream is new, as what was said on
+// the one before may be lost. Under mu.
 func (h *hub) reach(s *source) {
 	t, err := h.producer.To(s.answer)
 	if err != nil {
@@ -262,6 +279,7 @@ func (h *hub) reach(s *source) {
 		return
 	}
 	s.target.Store(t)
+	s.untold = s.given
 	h.subscribers.all(func(_ uint64, sub *subscriber) { h.ask(s, sub) })
 }
 

@@ -16,12 +16,12 @@ import (
 // give way to newer ones and all others by Backlog and slack each, what is replayed
 // by maxReplays, and words about subscriptions by how many there are.
 type outlet struct {
-	token  uint64         // the hub's name for it
-	addr   fabric.Address // of the hub's consumer
-	target *fabric.Target
-	subs   map[uint64]*subscription
-	gone   bool
-	away   absence
+	token   uint64         // the hub's name for it
+	addr    fabric.Address // of the hub's consumer
+	target  *fabric.Target
+	subs    map[uint64]*subscription
+	gone    bool
+	absence absence
 
 	waiting  chain[dispatch]
 	sending  bool   // a goroutine sends

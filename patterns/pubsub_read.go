@@ -8,7 +8,8 @@ import (
 )
 
 // rouseEvery is after how many messages subscribers are roused that slept when they
-// came: one at a time costs as much as many, and so few take no time to speak of.
+// came, and publishers given up: one at a time costs as much as many, and so few take
+// no time to speak of.
 const rouseEvery = 64
 
 // noWait is the context of a Receive that does not wait.
@@ -23,11 +24,13 @@ var noWait = func() context.Context {
 // has been put into their queues.
 func (h *hub) read() {
 	for taken := 1; ; taken++ {
-		m, err := h.consumer.Receive(noWait)
-		if err == context.Canceled || taken%rouseEvery == 0 {
+		if taken%rouseEvery == 0 {
 			h.rouseAll()
+			h.giveUp()
 		}
+		m, err := h.consumer.Receive(noWait)
 		if err == context.Canceled {
+			h.rouseAll()
 			m, err = h.consumer.Receive(h.resting())
 		}
 		lost := lostPeer(err)
@@ -53,22 +56,29 @@ func (h *hub) resting() context.Context {
 	return h.sleep
 }
 
-// giveUp gives up the publishers that are away for too long. Each is told, for when it
-// comes back.
+// giveUp gives up the publishers that are away for too long, if there are any. Each is
+// told, for when it comes back.
 func (h *hub) giveUp() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.rise()
-	h.sleep, h.rise = context.WithCancel(context.Background())
-	for _, s := range h.away {
-		if h.sources[s.addr] != s || s.given {
-			continue
-		}
-		s.given = true
-		s.tell(appendRecord(nil, kindAnew, s.token))
-		h.part(s, h.loss(s.addr, "it has no connection, and its lease has ended"))
+	if h.sleep.Err() == nil {
+		return
 	}
-	h.away = nil
+	h.sleep, h.rise = context.WithCancel(context.Background())
+	for s := range h.away {
+		if h.sources[s.addr] == s && !s.given {
+			h.partWith(s, "it has no connection, and its lease has ended")
+		}
+	}
+	clear(h.away)
+}
+
+// partWith gives a publisher up, which may still be there, and is to begin anew. The
+// reading goroutine's, under mu.
+func (h *hub) partWith(s *source, reason string) {
+	s.given = true
+	h.sayAnew(s)
+	h.part(s, h.loss(s.addr, reason))
 }
 
 func (h *hub) rouseAll() {
@@ -116,14 +126,18 @@ func (h *hub) take(from fabric.Address, record []byte) bool {
 		}
 		h.last = s
 	}
-	if s.given {
-		return true // missed, as its subscribers know
-	}
-	if s.deaf.Load() {
+	if !s.given && s.deaf.Load() {
 		h.mu.Lock()
-		h.dismiss(s, h.loss(from, "the publisher does not take what is said to it"))
+		h.partWith(s, "the publisher does not take what is said to it")
 		h.mu.Unlock()
-		return true
+	}
+	if s.given {
+		if kind == kindLastWord && f.end() {
+			h.mu.Lock()
+			h.dismiss(s, nil) // its subscribers have parted with it
+			h.mu.Unlock()
+		}
+		return true // missed, as its subscribers know
 	}
 	if kind == kindPublished {
 		topic := f.textBytes()

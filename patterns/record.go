@@ -57,10 +57,7 @@ func appendText(b []byte, s string) []byte {
 	if len(s) > maxText {
 		s = s[:maxText-3] + "..."
 	}
-	if len(s) < 32 {
-		return append(append(b, 0xa0|byte(len(s))), s...)
-	}
-	return append(append(b, 0xd9, byte(len(s))), s...)
+	return appendString(b, s)
 }
 
 // fields reads a record element by element. After one that is not as it should

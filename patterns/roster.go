@@ -54,10 +54,10 @@ type member[T any] struct {
 	met     bool           // it was told that all that follows is for it
 	seat    *seat[*member[T]]
 
-	since time.Time // when its node was first seen without connection; zero if it has one
-	away  bool      // since is too long ago
-	gone  bool      // its consumer takes no more; what it has it may still answer
-	left  bool      // it is a member no more
+	absence absence // of its node
+	away    bool    // for too long
+	gone    bool    // its consumer takes no more; what it has it may still answer
+	left    bool    // it is a member no more
 }
 
 func newRoster[T any](node *fabric.Node, producer *fabric.Producer, patience time.Duration, lost func(*member[T], string)) *roster[T] {
@@ -124,8 +124,9 @@ func (r *roster[T]) reach(m *member[T]) {
 			r.came = signal(r.came)
 		}
 	}
-	if m.known && !m.met {
-		m.met = r.meet == nil || r.meet(m) == nil // else there is no room: watch tries again
+	if m.known && !m.met && (r.meet == nil || r.meet(m) == nil) { // else there is no room: it is tried again
+		m.met, r.places = true, nil
+		r.came = signal(r.came)
 	}
 	if m.known && m.met && !m.gone && !m.away {
 		r.balance.sit(m.seat)
@@ -148,16 +149,12 @@ func (r *roster[T]) reachAll() {
 // is connected again. It is to be called every interval.
 func (r *roster[T]) watch(now time.Time) {
 	for _, m := range r.members {
-		switch {
-		case r.node.Connected(m.addr.Node):
-			m.since = time.Time{}
-			if m.away || !m.met {
-				m.away = false
-				r.reach(m)
-			}
-		case m.since.IsZero():
-			m.since = now
-		case !m.away && now.Sub(m.since) > r.patience:
+		there := r.node.Connected(m.addr.Node)
+		switch gone := m.absence.look(there, now); {
+		case there && (m.away || !m.met):
+			m.away = false
+			r.reach(m)
+		case !m.away && gone > r.patience:
 			m.away = true
 			r.balance.leave(m.seat)
 			r.lost(m, fmt.Sprintf("its node %s has no connection", m.addr.Node))
@@ -171,12 +168,7 @@ func (r *roster[T]) watch(now time.Time) {
 // called every interval.
 func (r *roster[T]) abandon(now time.Time) (list []*member[T]) {
 	for _, m := range r.members {
-		switch {
-		case m.known || r.node.Connected(m.addr.Node):
-			m.since = time.Time{}
-		case m.since.IsZero():
-			m.since = now
-		case now.Sub(m.since) > r.patience:
+		if m.absence.look(m.known || r.node.Connected(m.addr.Node), now) > r.patience {
 			r.leave(m, fmt.Sprintf("its node %s has no connection, and its lease has ended", m.addr.Node))
 			if m.target != nil {
 				list = append(list, m)
@@ -207,13 +199,13 @@ func waitMembers[T any](ctx, closed context.Context, mu *sync.Mutex, r *roster[T
 }
 
 // interval is how often watch is to be called.
-func (r *roster[T]) interval() time.Duration { return min(max(r.patience/4, minPatience), time.Second) }
+func (r *roster[T]) interval() time.Duration { return lookEvery(r.patience) }
 
-// present are those who can be asked: all but those that are gone.
+// present are those who can be asked: all that were met, but for those that are gone.
 func (r *roster[T]) present() []*member[T] {
 	var list []*member[T]
 	for _, m := range r.members {
-		if m.target != nil && !m.gone && (m.known || !r.known) {
+		if m.met && !m.gone && (m.known || !r.known) {
 			list = append(list, m)
 		}
 	}

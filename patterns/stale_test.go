@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -136,5 +137,62 @@ func TestPipelineForAnEarlierWorker(t *testing.T) {
 				t.Errorf("%+v, %+v", st, p.Stats())
 			}
 		})
+	}
+}
+
+// An event that was accepted for a member that has closed before it came is not that of
+// the next one of that address, as others have handled it by then.
+func TestEventsForAnEarlierMember(t *testing.T) {
+	ctx, dir := testContext(t), directory.NewRegistry()
+	let := make(chan struct{})
+	node := openNode(t, withholding{dir, "orders", let}, "m")
+	const keys = 20
+	p := openEventPublisherOf(t, openNode(t, dir, "p"), EventPublisherConfig[int]{Partitions: 4})
+	first, err := OpenEventMember(ctx, node, EventMemberConfig[int]{Channel: "orders"})
+	check(t, err)
+	check(t, p.WaitMembers(ctx, 1))
+	for n := range keys {
+		check(t, p.Publish(ctx, key(n), n))
+	}
+	check(t, first.Close())
+	other := openEventMemberOf(t, openNode(t, dir, "other"), EventMemberConfig[int]{})
+	for range keys {
+		e, err := other.Receive(ctx)
+		if err != nil || !e.Redelivered() {
+			t.Errorf("%+v, %v", e, err)
+		}
+		check(t, e.Ack())
+	}
+	check(t, p.Flush(ctx))
+	second := openEventMemberOf(t, node, EventMemberConfig[int]{})
+	close(let)
+	check(t, p.WaitMembers(ctx, 2))
+	for n := range keys {
+		check(t, p.Publish(ctx, key(n), keys+n))
+	}
+	got := make(map[int]int)
+	var mu sync.Mutex
+	var work sync.WaitGroup
+	handling, stop := context.WithCancel(ctx)
+	for _, m := range []*EventMember[int]{other, second} {
+		work.Go(func() {
+			_ = m.Handle(handling, 1, func(_ context.Context, e Event[int]) error {
+				mu.Lock()
+				defer mu.Unlock()
+				got[e.Value]++
+				return nil
+			})
+		})
+	}
+	check(t, p.Flush(ctx))
+	stop()
+	work.Wait()
+	if st := second.Stats(); st.Orphaned != keys {
+		t.Errorf("%+v", st)
+	}
+	for n := range keys {
+		if got[n] != 0 || got[keys+n] != 1 {
+			t.Errorf("event %d was handled %d times by its next member, and %d %d times", n, got[n], keys+n, got[keys+n])
+		}
 	}
 }
