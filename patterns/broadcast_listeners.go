@@ -56,7 +56,8 @@ func (c ListenersConfig[T]) withDefaults() (ListenersConfig[T], error) {
 }
 
 // Listeners is a node's listeners to a broadcast. Its methods may be called by
-// several goroutines; of one listener see there.
+// several goroutines. Delivery, order, what blocks and what a dead peer means: see
+// Listener; a value comes to the node once, however many of them there are.
 type Listeners[T any] struct {
 	fan  *fan
 	list []*Listener[T]

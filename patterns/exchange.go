@@ -25,6 +25,19 @@ import (
 
 // Exchange is a node's part in an all-to-all. Its methods may be called by
 // several goroutines; of its producers and consumers see there.
+//
+// Delivery: an accepted message arrives once, unless one of the two nodes is lost.
+//
+// Order: from one producer to one consumer that of the sending; none between
+// producers.
+//
+// What blocks: OpenExchange, until all that were promised are there; sending, while
+// the stream to that consumer is at its high-water mark; receiving, while there is
+// nothing and producers have not finished. Each until its context ends.
+//
+// What a dead peer means: a lost consumer's messages are in doubt, and those to it
+// fail with a *fabric.PeerLostError, while all others go on. A lost producer that had
+// not finished makes the end of every consumer an *UnfinishedError that names it.
 type Exchange struct {
 	channel   string
 	addresses []fabric.Address // of all consumers

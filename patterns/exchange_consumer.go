@@ -9,7 +9,9 @@ import (
 )
 
 // ExchangeConsumer receives what the producers of an Exchange send to it. One
-// goroutine at a time may call Receive or run Messages.
+// goroutine at a time may call Receive or run Messages. Delivery, order and what a
+// dead peer means are those of Exchange; Receive blocks while there is nothing, until
+// its context ends. A consumer that does not receive holds up only what is sent to it.
 type ExchangeConsumer struct {
 	exchange *Exchange
 	consumer *fabric.Consumer

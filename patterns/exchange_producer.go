@@ -18,7 +18,8 @@ import (
 // ctx ends; the message is not accepted then. The error is ctx's,
 // *fabric.TooLargeError, *fabric.PeerLostError if that consumer is lost,
 // *fabric.UnknownConsumerError if it has left in the middle, or fabric.ErrClosed
-// after Finish or Close.
+// after Finish or Close. Delivery, order and what a dead peer means are those of
+// Exchange.
 type ExchangeProducer struct {
 	exchange *Exchange
 	producer *fabric.Producer

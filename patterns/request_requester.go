@@ -128,7 +128,8 @@ func (r *Requester[Q, A]) decode(body parcel, a *A) error {
 	return err
 }
 
-// Pending is a call under way.
+// Pending is a call under way, whose delivery and order are those of its Requester's
+// calls. Only Wait blocks; a dead server ends it as it ends Call.
 type Pending[A any] struct {
 	done   chan struct{}
 	answer A

@@ -123,6 +123,7 @@ type Answer[A any] struct {
 }
 
 // Survey is one question to all respondents. It is for one goroutine at a time.
+// Delivery, order, what blocks and what a dead peer means are those of Surveyor.
 type Survey[Q, A any] struct {
 	surveyor *Surveyor[Q, A]
 	ctx      context.Context
