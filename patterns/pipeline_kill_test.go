@@ -110,9 +110,11 @@ func (n *nursery) kill(i int) {
 	_ = cmd.Wait() // it was killed
 }
 
-// report is a worker's word that it has done a job.
+// report is a worker's word that it has done a job: which it got in a process of that
+// number, as the so-many-th.
 type report struct {
 	Job, Deliveries int
+	Process, Nth    int
 }
 
 // childWorker does jobs that take a millisecond or three. It reports each before
@@ -126,12 +128,14 @@ func childWorker(ctx context.Context, node *fabric.Node) error {
 	if err != nil {
 		return err
 	}
+	got := 0
 	for j, err := range w.Jobs(ctx) {
 		if err != nil {
 			return err
 		}
+		got++
 		time.Sleep(time.Duration(1+j.Value%3) * time.Millisecond) // is the work
-		if err := reports.Push(ctx, report{j.Value, j.Deliveries()}); err != nil {
+		if err := reports.Push(ctx, report{j.Value, j.Deliveries(), os.Getpid(), got}); err != nil {
 			return err
 		}
 		if err := reports.Flush(ctx); err != nil {
@@ -223,17 +227,21 @@ func TestPipelineWorkersKilled(t *testing.T) {
 	await(t, "the last report", func() bool { return reports.Stats().InHand == 0 })
 	stop()
 	hearing.Wait()
+	// A report itself may come twice, if its worker was killed before it knew that it was
+	// heard. But no two deliveries of a job have the same number.
 	done, redone := make(map[int]int), 0
-	for r, times := range told {
+	type delivery struct{ job, number int }
+	by := make(map[delivery]report)
+	for r := range told {
 		done[r.Job]++
 		if r.Deliveries > 1 {
 			redone++
 		}
-		if times > 1 {
-			// The report itself may come twice, if its worker was killed before it
-			// knew that it was heard.
-			t.Logf("delivery %d of job %d was reported %d times", r.Deliveries, r.Job, times)
+		d := delivery{r.Job, r.Deliveries}
+		if other, twice := by[d]; twice {
+			t.Errorf("%+v and %+v are both said to be delivery %d", other, r, r.Deliveries)
 		}
+		by[d] = r
 	}
 	if len(done) != jobs || st.Settled != uint64(jobs) || st.Pushed != uint64(jobs) || st.Unsettled != 0 || st.Dropped != 0 {
 		t.Errorf("%d jobs, %d done: %+v", jobs, len(done), st)

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"iter"
+	"log/slog"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -75,6 +77,41 @@ func TestStream(t *testing.T) {
 	check(t, s.WaitServers(ctx, 1))
 	if got, err := collect(t, s.Stream(ctx, 1, CallOptions{})); got != 1 || err != nil {
 		t.Errorf("a stream of a server with one reply: %d, %v (%v)", got, err, one.Address())
+	}
+}
+
+// A stream whose sequence panics ends with an error behind what it had yielded, and its
+// server goes on.
+func TestStreamHandlerPanics(t *testing.T) {
+	ctx, dir := testContext(t), directory.NewRegistry()
+	cfg := ReplierConfig[int, int]{Logger: slog.New(slog.NewTextHandler(io.Discard, nil))}
+	server := openStreamReplierOf(t, openNode(t, dir, "s"), cfg, func(_ context.Context, n int) iter.Seq2[int, error] {
+		if n == 0 {
+			panic("no sequence")
+		}
+		return func(yield func(int, error) bool) {
+			for i := range n {
+				yield(i, nil)
+			}
+			if n == 3 {
+				panic("no more")
+			}
+		}
+	})
+	r := openRequesterOf(t, openNode(t, dir, "c"), RequesterConfig[int, int]{})
+	check(t, r.WaitServers(ctx, 1))
+	for n, text := range map[int]string{0: "the handler panicked: no sequence", 3: "the handler panicked: no more"} {
+		var e *ReplyError
+		got, err := collect(t, r.Stream(ctx, n, CallOptions{}))
+		if got != n || !errors.As(err, &e) || e.Code != CodePanic || e.Text != text {
+			t.Errorf("%d: %d items, %v", n, got, err)
+		}
+	}
+	if got, err := collect(t, r.Stream(ctx, 5, CallOptions{})); got != 5 || err != nil {
+		t.Errorf("after that: %d, %v", got, err)
+	}
+	if st := server.Stats(); st.Panics != 2 || st.Errors != 2 {
+		t.Errorf("%+v", st)
 	}
 }
 

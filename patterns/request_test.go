@@ -427,7 +427,7 @@ func TestRequestServerLost(t *testing.T) {
 			}
 			relay.hide(false)
 			if name == "away" {
-				await(t, "the server to be back", func() bool { return len(b.ended) >= 0 && r.core.node.Connected("s") })
+				await(t, "the server to be back", func() bool { return r.core.node.Connected("s") })
 			}
 		})
 	}
