@@ -3,6 +3,7 @@ package patterns
 import (
 	"context"
 	"fmt"
+	"math"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -58,6 +59,107 @@ func benchPubSub(b *testing.B, nodes, each int) {
 	running.Wait()
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "messages/s")
 	b.ReportMetric(float64(b.N*nodes*each)/b.Elapsed().Seconds(), "deliveries/s")
+}
+
+// One of a hundred subscribers at four nodes stops reading, and the others go on as fast
+// as messages are published: at a rate that leaves the machine room, so that who is held
+// up is seen, in either direction. As others may use the machine meanwhile, one good
+// comparison of a few is enough.
+func TestPubSubOneOfAHundredStops(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector takes most of the time itself")
+	}
+	for name, cfg := range map[string]SubscriberConfig[[]byte]{
+		"latest":       {Quality: Latest},
+		"bounded drop": {Quality: BoundedDrop},
+		"reliable":     {Quality: Reliable}, // once it is evicted
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel() // they pause, mostly
+			const tries = 5
+			for try := 1; ; try++ {
+				reading, stopped := hundred(t, cfg)
+				change := 100 * (stopped.Seconds()/reading.Seconds() - 1)
+				t.Logf("%v with all reading, %v when one has stopped: %+.1f %%", reading, stopped, change)
+				if math.Abs(change) < 5 {
+					return
+				}
+				if try == tries {
+					t.Fatalf("others are more than 5 %% off in each of %d comparisons", tries)
+				}
+			}
+		})
+	}
+}
+
+// hundred returns the time that some messages take to 99 subscribers, while the
+// hundredth reads and when it has stopped, for good, and its queue is full.
+func hundred(t *testing.T, cfg SubscriberConfig[[]byte]) (reading, stopped time.Duration) {
+	const nodes, each, messages, rate = 4, 25, 500, 1000
+	ctx, dir := testContext(t), directory.NewRegistry()
+	p := openPublisherOf(t, openNode(t, dir, "p"), PublisherConfig[[]byte]{Quality: Reliable, EvictAfter: 100 * time.Millisecond})
+	var came atomic.Int64
+	all := make(chan struct{}, 1)
+	var running sync.WaitGroup
+	defer running.Wait()
+	read := func(ctx context.Context, s *Subscriber[[]byte], each func()) {
+		running.Go(func() {
+			for {
+				if _, err := s.Receive(ctx); err == nil {
+					each()
+				} else if !passing(err) {
+					return
+				}
+			}
+		})
+	}
+	var last *Subscriber[[]byte]
+	for i := range nodes {
+		n := openNode(t, dir, fmt.Sprint("s", i))
+		for j := range each {
+			if i == nodes-1 && j == each-1 {
+				cfg.Queue = fabric.HighWaterMark{Messages: 16}
+				last = openSubscriberOf(t, n, cfg)
+				continue
+			}
+			s := openSubscriberOf(t, n, SubscriberConfig[[]byte]{Quality: cfg.Quality})
+			defer s.Close()
+			read(ctx, s, func() {
+				if came.Add(1)%((nodes*each-1)*messages) == 0 {
+					all <- struct{}{}
+				}
+			})
+		}
+	}
+	check(t, p.WaitSubscribers(ctx, nodes*each))
+	body := make([]byte, 64)
+	turn := func() time.Duration {
+		began := time.Now()
+		for i := range messages {
+			time.Sleep(time.Until(began.Add(time.Duration(i) * time.Second / rate))) // is the pace
+			if err := p.Publish(ctx, "a", body); err != nil {
+				t.Fatal(err)
+			}
+		}
+		select {
+		case <-all:
+		case <-ctx.Done():
+			t.Fatalf("%d came: %+v", came.Load(), p.Stats())
+		}
+		return time.Since(began)
+	}
+	reads, stop := context.WithCancel(ctx)
+	defer stop()
+	read(reads, last, func() {})
+	turn()
+	reading = turn()
+	stop()
+	before := last.Stats().Missed
+	for last.Stats().Missed == before && last.core.refused() == nil { // until it drops, or is evicted
+		turn()
+	}
+	stopped = turn()
+	return reading, stopped
 }
 
 // One subscriber that stops reading changes what others get by less than 5 %: they
