@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/zfab/zfab/fabric/directory"
+	"github.com/zfab/zfab/fabric/internal/link"
 )
 
 // behind is a directory whose next watch tells what was there when it began, but
@@ -146,19 +147,20 @@ func TestDrainWaitsForWhoMayComeBackUntilItLeaves(t *testing.T) {
 	_, err := p.c.Receive(ctx)
 	wantLost(t, err, PeerLostError{Node: "a", Channel: "x", Acknowledged: 1, InDoubtTo: 1, Receiving: true})
 	await(t, ctx, "another stream to wait for the node", func() bool { return len(p.b.Stats().Streams) == 1 })
-	ended := takeAll(t, ctx, p.c)
 	drained := make(chan error, 1)
 	go func() { drained <- p.c.Drain(ctx) }()
-	await(t, ctx, "the consumer to drain", func() bool {
-		p.c.mu.Lock()
-		defer p.c.mu.Unlock()
-		return p.c.draining
-	})
-	select {
-	case err := <-drained:
-		t.Fatalf("it does not wait: %v", err)
-	default:
+	// The first thing to come is the nudge that Drain gives before it waits, for the
+	// receiving goroutine, which is this one as yet, to say whether anything is left to
+	// wait for. Only that ends the wait.
+	_, kind, err := p.c.inbox.Next(ctx)
+	stream, _ := p.c.inbox.Source()
+	if kind != link.Lost || err != nil || stream.Owner() != nil {
+		t.Fatalf("what came is no nudge: kind %d, %v", kind, err)
 	}
+	if p.c.handled(stream) || p.c.isDrained() {
+		t.Fatal("it does not wait")
+	}
+	ended := takeAll(t, ctx, p.c)
 	if err := p.a.Close(); err != nil {
 		t.Fatal(err)
 	}

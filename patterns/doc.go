@@ -275,6 +275,7 @@
 // survey.go tells a survey's way, and survey_poll.go goes it: it is a call to all,
 // with request and reply's records.
 //
-// roster.go is who is at the other end, as a pusher or requester knows it;
-// greeter.go is how those come to be known.
+// roster.go is who is at the other end, as a pusher, requester or publisher of events
+// knows it; greeter.go is how those come to be known, and meetings.go who has answered
+// them. absence.go is for how long somebody was not there.
 package patterns

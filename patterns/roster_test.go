@@ -8,6 +8,42 @@ import (
 	"github.com/zfab/zfab/fabric"
 )
 
+// A member that could not be met yet has nothing: it would take what comes for that of
+// an earlier one. It is given work once it was.
+func TestMemberThatIsNotMetYet(t *testing.T) {
+	nodes := openNodes(t, 2)
+	ctx := testContext(t)
+	producer, err := nodes[0].Producer(ctx, "jobs", fabric.ProducerConfig{})
+	check(t, err)
+	if _, err := nodes[1].Consumer(ctx, "jobs", fabric.ConsumerConfig{}); err != nil {
+		t.Fatal(err)
+	}
+	check(t, producer.WaitConsumers(ctx, 1))
+	full := true
+	r := newRoster(nodes[0], producer, minPatience, func(*member[struct{}], string) {})
+	r.meet = func(*member[struct{}]) error {
+		if full {
+			return fabric.ErrHighWater
+		}
+		return nil
+	}
+	came := r.came
+	m := r.hello(fabric.Address{Node: nodes[1].Name(), Index: 0}, 1, 0, 1)
+	if r.owner([]byte("key")) != nil || r.balance.pick() != nil || len(r.present()) != 0 {
+		t.Error("it has work before it was met")
+	}
+	full = false
+	r.reachAll()
+	if r.owner([]byte("key")) != m || r.balance.pick() == nil || len(r.present()) != 1 {
+		t.Error("it has no work although it was met")
+	}
+	select {
+	case <-came:
+	default:
+		t.Error("nobody who waits for it is told")
+	}
+}
+
 // A member whose hello comes before its consumer is known, and whose consumer is known
 // before anybody looks after the roster, is given work all the same: nothing may change
 // any more that would have it looked for again.
