@@ -102,11 +102,8 @@ func (c *command) feedOf(ctx *cli.Context) (begin func() *feed.Feed, err error) 
 // onNode opens the node that the command is, and calls do with it.
 func (c *command) onNode(ctx *cli.Context, do func(context.Context, *fabric.Node) error) (err error) {
 	logger := logs.New(c.stderr, ctx.Bool("verbose"))
-	dir, err := directory.Dial(ctx.Context, ctx.String("directory"), directory.Options{Logger: logger})
+	dir, err := dialDirectory(ctx, directory.Options{Logger: logger})
 	if err != nil {
-		if errors.Is(err, directory.ErrInvalid) {
-			return usageError{err}
-		}
 		return err
 	}
 	defer dir.Close()
@@ -114,11 +111,8 @@ func (c *command) onNode(ctx *cli.Context, do func(context.Context, *fabric.Node
 	if name == "" {
 		name = ctx.Command.Name + "-" + strings.ToLower(rand.Text()[:8])
 	}
-	node, err := fabric.Open(ctx.Context, fabric.Config{Name: name, Listen: ctx.String("listen"), Directory: dir, Logger: logger})
+	node, err := openNode(ctx.Context, fabric.Config{Name: name, Listen: ctx.String("listen"), Directory: dir, Logger: logger}, logger)
 	if err != nil {
-		if errors.Is(err, directory.ErrInvalid) || errors.As(err, new(*fabric.ConfigError)) {
-			return usageError{err}
-		}
 		return err
 	}
 	defer func() {
