@@ -17,6 +17,7 @@ import (
 	"github.com/zfab/zfab/cmd/zfab/internal/feed"
 	"github.com/zfab/zfab/cmd/zfab/internal/lines"
 	"github.com/zfab/zfab/cmd/zfab/internal/logs"
+	"github.com/zfab/zfab/cmd/zfab/internal/topology"
 	"github.com/zfab/zfab/cmd/zfab/internal/units"
 	"github.com/zfab/zfab/fabric"
 	"github.com/zfab/zfab/fabric/directory"
@@ -93,8 +94,8 @@ func (c *command) feedOf(ctx *cli.Context) (begin func() *feed.Feed, err error) 
 		}
 		cfg.Made, cfg.Size = true, int(size)
 	}
-	if cfg.Rate < 0 {
-		return nil, usagef("%s: --rate is %v: it must be positive", ctx.Command.Name, cfg.Rate)
+	if ctx.IsSet("rate") && !(cfg.Rate >= topology.MinRate && cfg.Rate <= topology.MaxRate) { // also NaN is none
+		return nil, usagef("%s: --rate is %v: give %.6f to %.0f, or leave it out for no limit", ctx.Command.Name, cfg.Rate, topology.MinRate, topology.MaxRate)
 	}
 	return func() *feed.Feed { return feed.New(cfg) }, nil
 }
