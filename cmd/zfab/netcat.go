@@ -151,7 +151,8 @@ func shell(ctx context.Context, command string, body []byte, environment ...stri
 	x := exec.CommandContext(ctx, "sh", "-c", command)
 	x.Stdin, x.Stdout, x.Stderr = bytes.NewReader(body), &bounded{b: &stdout, most: maxLineBody}, &bounded{b: &stderr, most: maxSaid, quiet: true}
 	x.Env = append(os.Environ(), environment...)
-	x.WaitDelay = time.Second // for what it has started and left behind
+	killWithChildren(x)
+	x.WaitDelay = time.Second // for what has left its group
 	if err := x.Run(); err != nil {
 		return nil, &shellError{command, err, stderr.String()}
 	}
