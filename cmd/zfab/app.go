@@ -10,9 +10,10 @@ import (
 
 // A command is one invocation: what it was given and where it answers.
 type command struct {
-	args           []string
-	stdin          io.Reader
-	stdout, stderr io.Writer
+	args   []string
+	stdin  io.Reader
+	stdout *outlet
+	stderr io.Writer
 }
 
 func (c *command) app() *cli.App {
