@@ -46,9 +46,14 @@ func TestBadConfigurations(t *testing.T) {
 		{"negative interval", Config{HeartbeatInterval: -time.Second}, ErrConfig, "HeartbeatInterval is -1s"},
 		{"timeout shorter than three intervals", Config{HeartbeatInterval: time.Second, HeartbeatTimeout: 2 * time.Second}, ErrConfig, "HeartbeatTimeout is 2s"},
 		{"negative window", Config{ResumeWindow: -1}, ErrConfig, "ResumeWindow is -1ns"},
-		{"address without a scheme", Config{Listen: "127.0.0.1:0"}, nil, "127.0.0.1:0"},
-		{"unknown scheme", Config{Listen: "udp://127.0.0.1:0"}, nil, "udp"},
-		{"port that is no number", Config{Listen: "tcp://127.0.0.1:many"}, nil, "many"},
+		{"address without a scheme", Config{Listen: "127.0.0.1:0"}, ErrConfig, "Listen is 127.0.0.1:0"},
+		{"unknown scheme", Config{Listen: "udp://127.0.0.1:0"}, ErrConfig, "udp"},
+		{"port that is no number", Config{Listen: "tcp://127.0.0.1:many"}, ErrConfig, "many"},
+		{"port that is too large", Config{Listen: "tcp://127.0.0.1:65536"}, ErrConfig, "65536"},
+		{"every address of the machine", Config{Listen: "tcp://*:0"}, ErrConfig, "at which other nodes reach"},
+		{"no host", Config{Listen: "tcp://:0"}, ErrConfig, "at which other nodes reach"},
+		{"every IPv4 address", Config{Listen: "tcp://0.0.0.0:0"}, ErrConfig, "at which other nodes reach"},
+		{"every IPv6 address", Config{Listen: "tcp://[::]:0"}, ErrConfig, "at which other nodes reach"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			err := within(t, 5*time.Second, func() error {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/zfab/zfab/fabric/directory"
 	"github.com/zfab/zfab/fabric/internal/flow"
+	"github.com/zfab/zfab/fabric/internal/transport"
 )
 
 // Config says how to open a Node. The zero value works: a node on loopback with
@@ -22,7 +23,8 @@ type Config struct {
 	Name string
 	// Listen is the address that other nodes dial: "tcp://host:port" (port 0
 	// picks a free one), "ipc:///path" or "mem://name". Default: tcp://127.0.0.1:0,
-	// which only this machine reaches.
+	// which only this machine reaches. A host that stands for all of the machine's
+	// addresses ("*", 0.0.0.0, [::]) is refused: nobody could dial it from elsewhere.
 	Listen string
 	// Workers says whether other processes of this host may use the node, with
 	// Attach. Default: none may.
@@ -113,6 +115,10 @@ func (c Config) withDefaults() (Config, error) {
 		c.Logger = slog.Default()
 	}
 	switch {
+	case transport.CheckAddress(c.Listen) != nil:
+		return c, &ConfigError{"Listen", c.Listen, "be tcp://host:port, ipc://path or mem://name"}
+	case transport.Unspecified(c.Listen):
+		return c, &ConfigError{"Listen", c.Listen, "have a host or address at which other nodes reach this one"}
 	case c.MemoryBudget < 0:
 		return c, &ConfigError{"MemoryBudget", c.MemoryBudget, "not be negative"}
 	case c.MaxMessage < 0 || c.MaxMessage > maxMaxMessage:

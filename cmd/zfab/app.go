@@ -10,9 +10,10 @@ import (
 
 // A command is one invocation: what it was given and where it answers.
 type command struct {
-	args           []string
-	stdin          io.Reader
-	stdout, stderr io.Writer
+	args   []string
+	stdin  io.Reader
+	stdout *outlet
+	stderr io.Writer
 }
 
 func (c *command) app() *cli.App {
@@ -20,7 +21,8 @@ func (c *command) app() *cli.App {
 		Name:                 "zfab",
 		Usage:                "run, check and measure exchanges over one link per pair of nodes",
 		Version:              version().Version,
-		HideVersion:          true, // `zfab version` says it
+		HideVersion:          true,                     // `zfab version` says it
+		Flags:                []cli.Flag{cli.HelpFlag}, // which the library gives only an app without a command help
 		HideHelpCommand:      true,
 		Writer:               c.stdout,
 		ErrWriter:            c.stderr,
@@ -49,6 +51,7 @@ func (c *command) app() *cli.App {
 			c.dirCommand(),
 			c.versionCommand(),
 			c.completionCommand(),
+			c.helpCommand(),
 			c.nodeCommand(),
 			c.benchEndCommand(),
 			c.wordcountNodeCommand(),
@@ -68,8 +71,17 @@ func (c *command) noCommand(ctx *cli.Context) error {
 	return usagef("name a command: %s (zfab --help says more)", strings.Join(names, ", "))
 }
 
-func (c *command) badFlags(_ *cli.Context, err error, _ bool) error {
-	return usageError{err}
+func (c *command) badFlags(ctx *cli.Context, err error, _ bool) error {
+	if path := path(ctx); path != "" {
+		return usagef("%s: %w (zfab %s --help tells the flags)", path, err, path)
+	}
+	return usagef("%w (zfab --help tells the commands)", err)
+}
+
+// path is the command as it was called, without the program: `dir ls`.
+func path(ctx *cli.Context) string {
+	_, path, _ := strings.Cut(ctx.Command.HelpName, " ")
+	return path
 }
 
 // newCommand gives a command what all have: --format, usage errors of our own,
@@ -101,7 +113,7 @@ func (c *command) checkArguments(ctx *cli.Context) error {
 	}
 	for _, a := range arguments {
 		if strings.HasPrefix(a, "-") && a != "-" {
-			return usagef("%s stands after an argument: flags come first, as in `zfab %s %s ...`", a, ctx.Command.Name, a)
+			return usagef("%s stands after an argument: flags come first, as in `zfab %s %s ...`", a, path(ctx), a)
 		}
 	}
 	return nil

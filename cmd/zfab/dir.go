@@ -50,6 +50,15 @@ func (c *command) newDirCommand(command *cli.Command) *cli.Command {
 	return c.newCommand(command)
 }
 
+// dialDirectory connects to what --directory names.
+func dialDirectory(ctx *cli.Context, options directory.Options) (*directory.Client, error) {
+	client, err := directory.Dial(ctx.Context, ctx.String("directory"), options)
+	if errors.Is(err, directory.ErrInvalid) {
+		return nil, usageError{err}
+	}
+	return client, err
+}
+
 // askDirectory connects to the directory and calls do with the client.
 func (c *command) askDirectory(ctx *cli.Context, do func(context.Context, *directory.Client) error) error {
 	name, addr, timeout := ctx.Command.Name, ctx.String("directory"), ctx.Duration("timeout")
@@ -59,10 +68,7 @@ func (c *command) askDirectory(ctx *cli.Context, do func(context.Context, *direc
 	if timeout <= 0 {
 		return usagef("dir %s: --timeout is %v: it must be positive", name, timeout)
 	}
-	client, err := directory.Dial(ctx.Context, addr, directory.Options{Timeout: timeout, Logger: logs.New(c.stderr, false)})
-	if errors.Is(err, directory.ErrInvalid) {
-		return usageError{err}
-	}
+	client, err := dialDirectory(ctx, directory.Options{Timeout: timeout, Logger: logs.New(c.stderr, false)})
 	if err != nil {
 		return err
 	}

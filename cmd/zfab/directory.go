@@ -132,8 +132,11 @@ func (c *command) directory(ctx *cli.Context) (err error) {
 	}
 	defer registry.Close()
 	server, err := directory.Serve(ctx.Context, registry, ctx.String("listen"), logger)
+	if errors.Is(err, directory.ErrInvalid) {
+		return usageError{err}
+	}
 	if err != nil {
-		return listenError{fmt.Errorf("%w (does another directory run there?)", err)}
+		return listenError{err}
 	}
 	defer server.Close()
 	ready := struct {

@@ -12,7 +12,7 @@ import (
 	"github.com/zfab/zfab/fabric/directory"
 )
 
-// Exit codes. Those from 64 are sysexits.h's, 130 is the shell's for SIGINT.
+// Exit codes. Those from 64 are sysexits.h's, 130 and 141 are the shell's for SIGINT and SIGPIPE.
 const (
 	exitPassed       = 0
 	exitFailed       = 1 // an expectation failed, or the work did
@@ -21,6 +21,7 @@ const (
 	exitBadFile      = 65 // a topology or input file is wrong or cannot be read
 	exitUnreachable  = 69 // the directory or a peer is not there, or an address cannot be served at
 	exitInterrupted  = 130
+	exitUnwanted     = 141 // who read the answers has gone
 )
 
 // errFailed and errInconclusive end a command whose report says why already.
@@ -57,6 +58,8 @@ func (c *command) exit(ctx context.Context, err error) int {
 	case ctx.Err() != nil:
 		fmt.Fprintln(c.stderr, "zfab: interrupted")
 		return exitInterrupted
+	case c.stdout.unwanted.Load():
+		return exitUnwanted
 	case errors.Is(err, errFailed):
 		return exitFailed
 	case errors.Is(err, errInconclusive):

@@ -67,7 +67,7 @@ func (c *command) hostNode(ctx *cli.Context) error {
 	for _, user := range ctx.UintSlice("attach-user") {
 		cfg.Workers.Users = append(cfg.Workers.Users, uint32(user))
 	}
-	dir, err := directory.Dial(ctx.Context, ctx.String("directory"), directory.Options{Logger: logger})
+	dir, err := dialDirectory(ctx, directory.Options{Logger: logger})
 	if err != nil {
 		return err
 	}

@@ -26,6 +26,9 @@ func main() {
 	// The first signal ends the work in order; with the default handling back,
 	// a second one ends the process at once.
 	context.AfterFunc(ctx, stop)
+	// With SIGPIPE caught a write to a pipe that nobody reads any more is an error, and
+	// does not end the process before its node has left. What --exec runs has it as ever.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	os.Exit(run(ctx, os.Args, os.Stdin, os.Stdout, os.Stderr))
 }
 
@@ -35,7 +38,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	if len(args) > 0 && completesAfterTerminator(args) {
 		return exitPassed
 	}
-	c := &command{args: args, stdin: stdin, stdout: stdout, stderr: stderr}
+	c := &command{args: args, stdin: stdin, stdout: &outlet{w: stdout}, stderr: stderr}
 	err := c.app().RunContext(ctx, args)
 	return c.exit(ctx, err)
 }

@@ -34,7 +34,7 @@ func TestExitCodes(t *testing.T) {
 		"ended unharmed": {interrupted, nil, 0, ""},
 	} {
 		var stderr bytes.Buffer
-		command := &command{stderr: &stderr}
+		command := &command{stdout: &outlet{}, stderr: &stderr}
 		if code := command.exit(c.ctx, c.err); code != c.code {
 			t.Errorf("%s: exit code %d, want %d", name, code, c.code)
 		}

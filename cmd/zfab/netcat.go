@@ -17,6 +17,7 @@ import (
 	"github.com/zfab/zfab/cmd/zfab/internal/feed"
 	"github.com/zfab/zfab/cmd/zfab/internal/lines"
 	"github.com/zfab/zfab/cmd/zfab/internal/logs"
+	"github.com/zfab/zfab/cmd/zfab/internal/topology"
 	"github.com/zfab/zfab/cmd/zfab/internal/units"
 	"github.com/zfab/zfab/fabric"
 	"github.com/zfab/zfab/fabric/directory"
@@ -93,8 +94,8 @@ func (c *command) feedOf(ctx *cli.Context) (begin func() *feed.Feed, err error) 
 		}
 		cfg.Made, cfg.Size = true, int(size)
 	}
-	if cfg.Rate < 0 {
-		return nil, usagef("%s: --rate is %v: it must be positive", ctx.Command.Name, cfg.Rate)
+	if ctx.IsSet("rate") && !(cfg.Rate >= topology.MinRate && cfg.Rate <= topology.MaxRate) { // also NaN is none
+		return nil, usagef("%s: --rate is %v: give %.6f to %.0f, or leave it out for no limit", ctx.Command.Name, cfg.Rate, topology.MinRate, topology.MaxRate)
 	}
 	return func() *feed.Feed { return feed.New(cfg) }, nil
 }
@@ -102,11 +103,8 @@ func (c *command) feedOf(ctx *cli.Context) (begin func() *feed.Feed, err error) 
 // onNode opens the node that the command is, and calls do with it.
 func (c *command) onNode(ctx *cli.Context, do func(context.Context, *fabric.Node) error) (err error) {
 	logger := logs.New(c.stderr, ctx.Bool("verbose"))
-	dir, err := directory.Dial(ctx.Context, ctx.String("directory"), directory.Options{Logger: logger})
+	dir, err := dialDirectory(ctx, directory.Options{Logger: logger})
 	if err != nil {
-		if errors.Is(err, directory.ErrInvalid) {
-			return usageError{err}
-		}
 		return err
 	}
 	defer dir.Close()
@@ -114,11 +112,8 @@ func (c *command) onNode(ctx *cli.Context, do func(context.Context, *fabric.Node
 	if name == "" {
 		name = ctx.Command.Name + "-" + strings.ToLower(rand.Text()[:8])
 	}
-	node, err := fabric.Open(ctx.Context, fabric.Config{Name: name, Listen: ctx.String("listen"), Directory: dir, Logger: logger})
+	node, err := openNode(ctx.Context, fabric.Config{Name: name, Listen: ctx.String("listen"), Directory: dir, Logger: logger}, logger)
 	if err != nil {
-		if errors.Is(err, directory.ErrInvalid) || errors.As(err, new(*fabric.ConfigError)) {
-			return usageError{err}
-		}
 		return err
 	}
 	defer func() {
@@ -156,7 +151,8 @@ func shell(ctx context.Context, command string, body []byte, environment ...stri
 	x := exec.CommandContext(ctx, "sh", "-c", command)
 	x.Stdin, x.Stdout, x.Stderr = bytes.NewReader(body), &bounded{b: &stdout, most: maxLineBody}, &bounded{b: &stderr, most: maxSaid, quiet: true}
 	x.Env = append(os.Environ(), environment...)
-	x.WaitDelay = time.Second // for what it has started and left behind
+	killWithChildren(x)
+	x.WaitDelay = time.Second // for what has left its group
 	if err := x.Run(); err != nil {
 		return nil, &shellError{command, err, stderr.String()}
 	}

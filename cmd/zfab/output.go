@@ -2,10 +2,27 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"io"
+	"sync/atomic"
+	"syscall"
 
 	"github.com/urfave/cli/v2"
 )
+
+// An outlet is the standard output.
+type outlet struct {
+	w        io.Writer
+	unwanted atomic.Bool // its reader has gone
+}
+
+func (o *outlet) Write(p []byte) (int, error) {
+	n, err := o.w.Write(p)
+	if errors.Is(err, syscall.EPIPE) {
+		o.unwanted.Store(true)
+	}
+	return n, err
+}
 
 const (
 	formatTable = "table"

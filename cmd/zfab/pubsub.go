@@ -36,6 +36,9 @@ func (c *command) pub(ctx *cli.Context) error {
 	if ctx.NArg() != 2 {
 		return usagef("pub: name a channel and a topic")
 	}
+	if ctx.IsSet("wait") && ctx.Int("wait") <= 0 {
+		return usagef("pub: --wait is %d: it must be positive", ctx.Int("wait"))
+	}
 	begin, err := c.feedOf(ctx)
 	if err != nil {
 		return err

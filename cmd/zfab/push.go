@@ -37,6 +37,16 @@ func (c *command) push(ctx *cli.Context) error {
 	if ctx.Bool("at-most-once") {
 		cfg.Delivery = patterns.AtMostOnce
 	}
+	switch {
+	case cfg.DeadLetters != "" && !ctx.IsSet("max-deliveries"):
+		return usagef("push: --dead-letters goes with --max-deliveries")
+	case ctx.Bool("at-most-once") && ctx.IsSet("max-deliveries"):
+		return usagef("push: --max-deliveries and --at-most-once: what is not waited for is never delivered again")
+	case ctx.IsSet("max-deliveries") && cfg.MaxDeliveries < 1:
+		return usagef("push: --max-deliveries is %d: it must be positive", cfg.MaxDeliveries)
+	case cfg.DeadLetters != "" && cfg.DeadLetters == cfg.Channel:
+		return usagef("push: --dead-letters is %s, the channel of the jobs themselves: name another one", cfg.DeadLetters)
+	}
 	begin, err := c.feedOf(ctx)
 	if err != nil {
 		return err

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/zfab/zfab/fabric/internal/transport"
 )
 
 // Options are what a Client can be told. The zero value is ready to use.
@@ -98,7 +100,7 @@ type holding struct {
 }
 
 // Dial connects to the directory at addr, or to the first that answers of several, separated by commas. It tries until
-// one is there, ctx ends, or opts.Timeout is over: then *UnavailableError.
+// one is there, ctx ends, or opts.Timeout is over: then *UnavailableError. An address that cannot be one matches ErrInvalid.
 //
 // When the connection breaks, the directories are tried in the same order again. Several must share what is registered
 // (RegistryConfig.Shared), or only one of them may run at a time: clients that are connected to different ones do not know
@@ -153,6 +155,9 @@ func splitAddrs(list string) ([]string, error) {
 	for i, addr := range addrs {
 		if addrs[i] = strings.TrimSpace(addr); addrs[i] == "" {
 			return nil, invalid("directories %q: an address is empty", list)
+		}
+		if err := transport.CheckAddress(addrs[i]); err != nil {
+			return nil, invalid("directory %q: %v", addrs[i], err)
 		}
 	}
 	return addrs, nil

@@ -223,7 +223,7 @@ func TestAllDirectoriesAreNamedWhenNoneAnswers(t *testing.T) {
 	if !errors.Is(err, ErrUnavailable) || strings.Count(err.Error(), a) < 2 || strings.Count(err.Error(), b) < 2 {
 		t.Errorf("dial: %v", err)
 	}
-	for _, bad := range []string{"", ",", "mem://a,", strings.Repeat("mem://a,", maxAddrs) + "mem://a"} {
+	for _, bad := range []string{"", ",", "mem://a,", "somewhere", "udp://127.0.0.1:1", "mem://a,tcp://127.0.0.1:65536", strings.Repeat("mem://a,", maxAddrs) + "mem://a"} {
 		if _, err := Dial(testContext(t), bad, opts); !errors.Is(err, ErrInvalid) {
 			t.Errorf("dial %q: %v", bad, err)
 		}

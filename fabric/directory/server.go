@@ -36,7 +36,8 @@ type Server struct {
 }
 
 // Serve listens on an address of any transport ("tcp://host:port", port 0 picks one; "ipc://path"; "mem://name") and
-// serves registry there until Close. The context bounds the start only. The logger may be nil.
+// serves registry there until Close. The context bounds the start only. The logger may be nil. An address that cannot be
+// one matches ErrInvalid.
 func Serve(ctx context.Context, registry *Registry, listen string, logger *slog.Logger) (*Server, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -44,12 +45,18 @@ func Serve(ctx context.Context, registry *Registry, listen string, logger *slog.
 	if logger == nil {
 		logger = slog.Default()
 	}
+	if err := transport.CheckAddress(listen); err != nil {
+		return nil, invalid("address %q: %v", listen, err)
+	}
 	listener, err := transport.Listen(listen, transport.Config{
 		SocketType: transport.Router,
 		MaxFrame:   maxRequest,
 		MaxMessage: lanes.MaxMessage + lanes.HeaderSize,
 		Logger:     logger,
 	})
+	if errors.Is(err, transport.ErrAddressInUse) {
+		return nil, fmt.Errorf("directory: %w (does another directory run there?)", err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("directory: %w", err)
 	}

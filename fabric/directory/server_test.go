@@ -396,8 +396,13 @@ func TestServerCloseEndsConnectionsAndLeavesOrphans(t *testing.T) {
 		t.Errorf("serve with an ended context: %v", err)
 	}
 	taken := mustServe(t, r, memAddr())
-	if _, err := Serve(testContext(t), r, taken.Addr(), quiet); !errors.Is(err, transport.ErrAddressInUse) {
+	if _, err := Serve(testContext(t), r, taken.Addr(), quiet); !errors.Is(err, transport.ErrAddressInUse) || !strings.Contains(err.Error(), "another directory") {
 		t.Errorf("serve on a taken address: %v", err)
+	}
+	for _, bad := range []string{"", "somewhere", "udp://127.0.0.1:1", "tcp://127.0.0.1:65536"} {
+		if _, err := Serve(testContext(t), r, bad, quiet); !errors.Is(err, ErrInvalid) {
+			t.Errorf("serve at %q: %v", bad, err)
+		}
 	}
 }
 

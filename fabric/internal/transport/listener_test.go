@@ -186,6 +186,8 @@ func TestAddressesThatCannotWork(t *testing.T) {
 		"127.0.0.1:80":              ErrInvalidAddress,
 		"tcp://":                    ErrInvalidAddress,
 		"tcp://127.0.0.1":           ErrInvalidAddress,
+		"tcp://127.0.0.1:65536":     ErrInvalidAddress,
+		"tcp://127.0.0.1:many":      ErrInvalidAddress,
 		"mem://":                    ErrInvalidAddress,
 		"udp://127.0.0.1:80":        ErrUnknownScheme,
 		"mem://nobody-listens":      ErrNotListening,

@@ -94,6 +94,9 @@ func (f *Feed) Next(ctx context.Context) (lines.Line, []byte, error) {
 	return l.line, l.body, nil
 }
 
+// longest is how far ahead a message's time may be, in nanoseconds: a century.
+const longest = 100 * 365 * 24 * float64(time.Hour)
+
 // pace waits for the message's time: they are due at equal distances from the
 // first on, and one that is late does not put off those behind it.
 func (f *Feed) pace(ctx context.Context) error {
@@ -103,7 +106,7 @@ func (f *Feed) pace(ctx context.Context) error {
 	if f.given == 0 {
 		f.began = time.Now()
 	}
-	due := f.began.Add(time.Duration(float64(f.given) / f.cfg.Rate * float64(time.Second)))
+	due := f.began.Add(time.Duration(min(float64(f.given)/f.cfg.Rate*float64(time.Second), longest)))
 	timer := time.NewTimer(time.Until(due))
 	defer timer.Stop()
 	select {

@@ -82,3 +82,18 @@ func TestNextEndsWithItsContext(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// A message whose time is beyond what time.Duration holds is not sent at once.
+func TestRateThatIsSlowerThanTimeLasts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := New(Config{Made: true, Size: 1, Rate: 1e-12})
+		if _, _, err := f.Next(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 365*24*time.Hour)
+		defer cancel()
+		if _, _, err := f.Next(ctx); err != context.DeadlineExceeded {
+			t.Errorf("%v", err)
+		}
+	})
+}

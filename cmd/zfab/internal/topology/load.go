@@ -9,9 +9,12 @@ import (
 	"github.com/goccy/go-yaml/token"
 )
 
-// MaxRate is the highest rate that can be asked for: pacing counts in
-// nanoseconds.
-const MaxRate = 1e9
+// MaxRate and MinRate bound the rates that can be asked for, in messages per second:
+// pacing counts in nanoseconds, of which an int64 holds 292 years.
+const (
+	MaxRate = 1e9
+	MinRate = 1e-6
+)
 
 // buildLoads reads load: one mapping, or a list of them.
 func (b *builder) buildLoads(n ast.Node) {
@@ -97,8 +100,8 @@ func (b *builder) rate(s scalar) float64 {
 	if s.told {
 		return 0
 	}
-	if err != nil || !(v > 0 && v <= MaxRate) {
-		b.add(s.at, "rate is %q: give the messages per second of each producer, a number above 0 and up to %.0f", s.text, MaxRate)
+	if err != nil || !(v >= MinRate && v <= MaxRate) {
+		b.add(s.at, "rate is %q: give the messages per second of each producer, a number from %.6f to %.0f", s.text, MinRate, MaxRate)
 		return 0
 	}
 	return v
