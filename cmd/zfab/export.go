@@ -3,6 +3,7 @@ package main
 import (
 	"io"
 	"os"
+	"regexp"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -38,9 +39,15 @@ func (c *command) exportCommand() *cli.Command {
 	}
 }
 
+// imageName matches the names of images, and nothing that is more in YAML than text.
+var imageName = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._/:@-]*[A-Za-z0-9])?$`)
+
 func (c *command) exportCompose(ctx *cli.Context) error {
 	if ctx.NArg() != 1 {
 		return usagef("export compose: name one topology file")
+	}
+	if !imageName.MatchString(ctx.String("image")) {
+		return usagef("export compose: --image is %q: give the name of an image, like registry.example:5000/zfab:v1", ctx.String("image"))
 	}
 	t, text, err := c.topologyText(ctx.Args().First())
 	if err != nil {

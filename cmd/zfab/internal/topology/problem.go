@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"unicode"
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/token"
@@ -80,17 +81,28 @@ func (p *problems) place(at *token.Token) (problem Problem) {
 	if at != nil && at.Position != nil {
 		problem.Line, problem.Column = at.Position.Line, at.Position.Column
 		if problem.Line >= 1 && problem.Line <= len(p.lines) {
-			problem.Source = strings.TrimRight(p.lines[problem.Line-1], "\r")
+			problem.Source = printable(strings.TrimRight(p.lines[problem.Line-1], "\r"))
 		}
 	}
 	return problem
+}
+
+// printable is text with a mark for each byte that is no text: what a terminal would
+// obey, if the file is none that a person wrote.
+func printable(text string) string {
+	return strings.Map(func(r rune) rune {
+		if r == '\t' || unicode.IsPrint(r) {
+			return r
+		}
+		return unicode.ReplacementChar
+	}, text)
 }
 
 // addSyntax takes over what the YAML library found wrong.
 func (p *problems) addSyntax(err error) {
 	var at yaml.Error
 	if errors.As(err, &at) {
-		p.add(at.GetToken(), "%s", at.GetMessage())
+		p.add(at.GetToken(), "%s", printable(at.GetMessage()))
 		return
 	}
 	p.add(nil, "%v", err)

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode"
 
 	"github.com/zfab/zfab/cmd/zfab/internal/units"
 )
@@ -549,5 +550,22 @@ func TestShippedTopologies(t *testing.T) {
 	}
 	if _, err := ReadFile("no-such.yaml"); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("a missing file: %v", err)
+	}
+}
+
+// A file that is none does not tell the terminal what to do.
+func TestProblemsArePrintable(t *testing.T) {
+	for _, text := range []string{"\x1b[2J\xff\x00: [\n", "zfab: v1\nname: \x1b]0;x\x07\n", "zfab: v1\n\x1b[31mx\x1b: 1\n", "@\x1b[31m"} {
+		_, err := Parse("binary.yaml", []byte(text))
+		if err == nil {
+			t.Errorf("%q is a topology", text)
+			continue
+		}
+		for _, r := range err.Error() {
+			if r != '\n' && r != '\t' && !unicode.IsPrint(r) {
+				t.Errorf("%q: %q is told", text, err)
+				break
+			}
+		}
 	}
 }
