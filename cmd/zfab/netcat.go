@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"slices"
@@ -78,7 +79,7 @@ var (
 		&cli.StringFlag{Name: "size", Usage: "make messages up, of so many `bytes`, like 64 or 1KiB, instead of reading them"},
 	}
 	countFlag = &cli.IntFlag{Name: "count", Usage: "end after so many `messages` (default: never)"}
-	execFlag  = &cli.StringFlag{Name: "exec", Usage: "run a shell `command` for each message, which is its standard input"}
+	execFlag  = &cli.StringFlag{Name: "exec", Usage: "run a shell `command` for each message, which is its standard input: as it is or, with --format json or hex, a line"}
 )
 
 // feedOf is where a command's messages come from: what it returns begins to read.
@@ -157,6 +158,32 @@ func shell(ctx context.Context, command string, body []byte, environment ...stri
 		return nil, &shellError{command, err, stderr.String()}
 	}
 	return stdout.Bytes(), nil
+}
+
+// commandInput is what the command of --exec reads for a message.
+func commandInput(format lines.Format, l lines.Line, body []byte) ([]byte, error) {
+	if format == lines.Raw {
+		return body, nil
+	}
+	var line bytes.Buffer
+	err := lines.NewWriter(&line, format).Write(l, body)
+	return line.Bytes(), err
+}
+
+// commandAnswer is the message that the command has written: all up to a last newline or,
+// with the formats json and hex, its first line.
+func commandAnswer(format lines.Format, command string, said []byte) ([]byte, error) {
+	if format == lines.Raw {
+		return bytes.TrimSuffix(said, []byte{'\n'}), nil
+	}
+	_, answer, err := lines.NewReader(bytes.NewReader(said), format, maxLineBody).Read()
+	switch {
+	case errors.Is(err, io.EOF):
+		return nil, fmt.Errorf("%q has written no answer", command)
+	case err != nil:
+		return nil, fmt.Errorf("what %q has written is no answer in the format %s: %w", command, format, err)
+	}
+	return answer, nil
 }
 
 // bounded takes most bytes. What comes then is an error or, if it is quiet,

@@ -101,9 +101,11 @@ func (c *command) subCommand() *cli.Command {
 		ArgsUsage: "CHANNEL [PATTERN...]",
 		Description: "A PATTERN has tokens with dots between them: `*` is any one, `>` at the end any one or more. Without\n" +
 			"patterns and prefixes it is all. It ends when it is interrupted, or as --count, --publishers and\n" +
-			"--timeout say; exit code 1: fewer than --count came. What was missed is told on the standard error and, with --format json, in a line.",
+			"--timeout say; exit code 1: fewer than --count came. What was missed is told on the standard error and, with --format json, in a line.\n\n" +
+			"The command of --exec finds the message's publisher in ZFAB_SOURCE and its topic in ZFAB_TOPIC;\n" +
+			"what it writes is written. One that fails is told on the standard error, and the next message comes.",
 		Flags: []cli.Flag{
-			countFlag,
+			countFlag, execFlag,
 			&cli.DurationFlag{Name: "timeout", Usage: "end when no message has come for so long (default: never)"},
 			&cli.StringSliceFlag{Name: "prefix", Usage: "take topics that begin with these `bytes`"},
 			&cli.StringFlag{Name: "quality", Usage: "`latest|bounded-drop|reliable`: what becomes of messages when this end is behind"},
@@ -145,6 +147,30 @@ func (c *command) sub(ctx *cli.Context) error {
 	})
 }
 
+// heard writes a message, or what the command of --exec says to it.
+func (c *command) heard(ctx *cli.Context, out *lines.Writer, m patterns.Publication[[]byte]) error {
+	l := lines.Line{From: m.Publisher.String(), Topic: m.Topic, Replayed: m.Replayed}
+	command := ctx.String("exec")
+	if command == "" {
+		return out.Write(l, m.Value)
+	}
+	input, err := commandInput(lines.Format(ctx.String("format")), l, m.Value)
+	if err != nil {
+		return err
+	}
+	said, err := shell(ctx.Context, command, input, "ZFAB_SOURCE="+l.From, "ZFAB_TOPIC="+l.Topic)
+	var failed *shellError
+	switch {
+	case errors.As(err, &failed) && ctx.Err() == nil:
+		fmt.Fprintf(c.stderr, "zfab: %v\n", err)
+		return nil
+	case err != nil:
+		return err
+	}
+	_, err = c.stdout.Write(said)
+	return err
+}
+
 // writeMessages writes what comes, until there is enough of it.
 func (c *command) writeMessages(ctx *cli.Context, s *patterns.Subscriber[[]byte]) error {
 	count, out := ctx.Int("count"), lines.NewWriter(c.stdout, lines.Format(ctx.String("format")))
@@ -159,7 +185,7 @@ func (c *command) writeMessages(ctx *cli.Context, s *patterns.Subscriber[[]byte]
 		switch {
 		case err == nil:
 			n++
-			err = out.Write(lines.Line{From: m.Publisher.String(), Topic: m.Topic, Replayed: m.Replayed}, m.Value)
+			err = c.heard(ctx, out, m)
 		case err == fabric.ErrEnd && count == 0:
 			return nil
 		case err == fabric.ErrEnd:

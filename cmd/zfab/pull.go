@@ -77,17 +77,21 @@ func (c *command) pull(ctx *cli.Context) error {
 
 // work does a job.
 func (c *command) work(ctx *cli.Context, out *lines.Writer, job patterns.Job[[]byte]) error {
+	l := lines.Line{From: job.Source().String()}
+	if job.Redelivered() {
+		l.Deliveries = job.Deliveries()
+	}
 	if command := ctx.String("exec"); command != "" {
-		said, err := shell(ctx.Context, command, job.Value, "ZFAB_SOURCE="+job.Source().String(), fmt.Sprint("ZFAB_DELIVERIES=", job.Deliveries()))
+		input, err := commandInput(lines.Format(ctx.String("format")), l, job.Value)
+		if err != nil {
+			return err
+		}
+		said, err := shell(ctx.Context, command, input, "ZFAB_SOURCE="+job.Source().String(), fmt.Sprint("ZFAB_DELIVERIES=", job.Deliveries()))
 		if err != nil {
 			return err
 		}
 		_, err = c.stdout.Write(said)
 		return err
-	}
-	l := lines.Line{From: job.Source().String()}
-	if job.Redelivered() {
-		l.Deliveries = job.Deliveries()
 	}
 	return out.Write(l, job.Value)
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/zfab/zfab/cmd/zfab/internal/lines"
 	"github.com/zfab/zfab/fabric"
 	"github.com/zfab/zfab/patterns"
 )
@@ -28,7 +29,8 @@ func (c *command) newServerCommand(name, usage, what string) *cli.Command {
 		Name:  name,
 		Usage: usage,
 		Description: "What the command of --exec writes to its standard output is the answer, up to its last\n" +
-			"newline; one that fails answers with an error. It is ended when nobody waits any more.",
+			"newline or, with --format json or hex, its first line in that format; one that fails answers\n" +
+			"with an error. It is ended when nobody waits any more.",
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "echo", Usage: "answer with what is asked"},
 			execFlag, countFlag,
@@ -41,9 +43,12 @@ func (c *command) newServerCommand(name, usage, what string) *cli.Command {
 
 func (c *command) rep(ctx *cli.Context) error {
 	name, command, count := ctx.Command.Name, ctx.String("exec"), int64(ctx.Int("count"))
+	format := lines.Format(ctx.String("format"))
 	switch {
 	case ctx.Bool("echo") == (command != ""):
 		return usagef("%s: say how to answer, with --echo or --exec", name)
+	case ctx.Bool("echo") && ctx.IsSet("format"):
+		return usagef("%s: --format says what the command of --exec reads and writes: --echo has none", name)
 	case ctx.Int("concurrency") < 1:
 		return usagef("%s: --concurrency is %d: it must be positive", name, ctx.Int("concurrency"))
 	}
@@ -67,15 +72,11 @@ func (c *command) rep(ctx *cli.Context) error {
 			if command == "" {
 				return request, nil
 			}
-			answer, err := shell(ctx, command, request)
+			answer, err := answerBy(ctx, command, format, request)
 			if err != nil {
 				fmt.Fprintf(c.stderr, "zfab: %v\n", err)
-				return nil, err
 			}
-			if n := len(answer); n > 0 && answer[n-1] == '\n' {
-				answer = answer[:n-1]
-			}
-			return answer, nil
+			return answer, err
 		}
 		r, err := patterns.OpenReplier(serving, node, patterns.ReplierConfig[[]byte, []byte]{
 			Channel: ctx.Args().First(), Concurrency: ctx.Int("concurrency"),
@@ -90,6 +91,19 @@ func (c *command) rep(ctx *cli.Context) error {
 		}
 		return err
 	})
+}
+
+// answerBy is what a command answers.
+func answerBy(ctx context.Context, command string, format lines.Format, request []byte) ([]byte, error) {
+	input, err := commandInput(format, lines.Line{}, request)
+	if err != nil {
+		return nil, err
+	}
+	said, err := shell(ctx, command, input)
+	if err != nil {
+		return nil, err
+	}
+	return commandAnswer(format, command, said)
 }
 
 const (
