@@ -48,6 +48,7 @@ type Exchange struct {
 	consumers []*ExchangeConsumer
 
 	closing sync.Once
+	gone    chan struct{} // closed with it
 	closed  error
 }
 
@@ -75,7 +76,7 @@ func openExchange(ctx context.Context, node *fabric.Node, cfg ExchangeConfig) (_
 		return nil, err
 	}
 	defer w.Close()
-	ex := &Exchange{channel: cfg.Channel}
+	ex := &Exchange{channel: cfg.Channel, gone: make(chan struct{})}
 	defer func() {
 		if err != nil {
 			ex.Close()
@@ -111,7 +112,7 @@ func (ex *Exchange) register(ctx context.Context, node *fabric.Node, cfg Exchang
 		if err != nil {
 			return err
 		}
-		ex.consumers = append(ex.consumers, &ExchangeConsumer{exchange: ex, consumer: c})
+		ex.consumers = append(ex.consumers, &ExchangeConsumer{exchange: ex, consumer: c, done: make(chan struct{})})
 		if c.Address().Index != i {
 			return fmt.Errorf("consumer %d: %w", i, fabric.ErrIndexTaken)
 		}
@@ -166,6 +167,59 @@ func (ex *Exchange) Addresses() []fabric.Address { return ex.addresses }
 // same on every node for as long as the exchange lives.
 func (ex *Exchange) Owner(key []byte) int { return ex.placement.Owner(key) }
 
+// Drain ends this node's part in order, and closes it: its producers finish, what they
+// sent is stored by the consumers' nodes, and its own consumers come to their ends, for
+// which Receive must go on being called. It waits for all that until ctx ends. The error
+// joins those of the producers' Drain, ctx's for each consumer that was still to receive
+// something, and Close's.
+func (ex *Exchange) Drain(ctx context.Context) error {
+	err := drainAll(ctx, ex.producers)
+	for _, c := range ex.consumers {
+		err = errors.Join(err, c.drain(ctx))
+	}
+	return errors.Join(err, ex.Close())
+}
+
+// drain waits until the consumer has come to its end, and those who sent to it know that
+// it has all.
+func (c *ExchangeConsumer) drain(ctx context.Context) error {
+	if err := awaitEnd(ctx, c.exchange.gone, c.done, c.Address()); err != nil {
+		return err
+	}
+	select {
+	case <-c.done:
+	default:
+		return nil // closed
+	}
+	if c.end != fabric.ErrEnd {
+		return nil // some are lost, and the others have had their time
+	}
+	return c.consumer.Drain(ctx)
+}
+
+// drainAll drains producers side by side.
+func drainAll[P interface{ Drain(context.Context) error }](ctx context.Context, producers []P) error {
+	errs := make([]error, len(producers))
+	var draining sync.WaitGroup
+	for i, p := range producers {
+		draining.Go(func() { errs[i] = p.Drain(ctx) })
+	}
+	draining.Wait()
+	return errors.Join(errs...)
+}
+
+// awaitEnd waits until a consumer is done, or all is gone.
+func awaitEnd(ctx context.Context, gone, done <-chan struct{}, addr fabric.Address) error {
+	select {
+	case <-done:
+		return nil
+	case <-gone:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("patterns: consumer %s has not come to its end: %w", addr, ctx.Err())
+	}
+}
+
 // Close ends this node's part. Its consumers' Receive returns fabric.ErrClosed;
 // what they have not handled is dropped. Producers that have not finished do
 // not finish by it: the consumers that wait for them get a *fabric.PeerLostError
@@ -174,6 +228,7 @@ func (ex *Exchange) Owner(key []byte) int { return ex.placement.Owner(key) }
 // to know that it was.
 func (ex *Exchange) Close() error {
 	ex.closing.Do(func() {
+		close(ex.gone)
 		var errs []error
 		for _, p := range ex.producers {
 			p.producer.Finish(nil) // nothing, if it has finished

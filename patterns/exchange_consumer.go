@@ -20,6 +20,8 @@ type ExchangeConsumer struct {
 	over map[string]bool // nodes whose streams have ended; what a later life of them sends is not of this exchange
 	lost []error         // of those with producers that had not finished
 	end  error           // what Receive says from now on
+
+	done chan struct{} // closed with end
 }
 
 // Address is the consumer's own: what producers send to.
@@ -107,8 +109,10 @@ func (c *ExchangeConsumer) settle() {
 		c.consumer.Promise(finished + waiting)
 	case len(c.lost) > 0:
 		c.end = c.unfinished(errors.Join(c.lost...))
+		close(c.done)
 	default:
 		c.end = fabric.ErrEnd
+		close(c.done)
 	}
 }
 

@@ -382,6 +382,43 @@ func TestExchangeEndsAfterTheLastProducer(t *testing.T) {
 	}
 }
 
+// An exchange that drains has sent all and received all before it closes; and where
+// somebody does not receive, it says so and closes all the same.
+func TestExchangeDrain(t *testing.T) {
+	ctx := testContext(t)
+	all := openAll(t, even(3, 2, 2)...)
+	var work sync.WaitGroup
+	for _, x := range all {
+		for _, p := range x.Producers() {
+			check(t, p.SendAll(ctx, []byte("all")))
+		}
+		for _, c := range x.Consumers() {
+			work.Go(func() {
+				if got, err := gather(ctx, c); err != nil || len(got) != 6 {
+					t.Errorf("%s has %q, %v", c.Address(), got, err)
+				}
+			})
+		}
+		work.Go(func() { check(t, x.Drain(ctx)) })
+	}
+	work.Wait()
+	for _, x := range all {
+		if err := x.Producer(0).SendAll(ctx, nil); !errors.Is(err, fabric.ErrClosed) {
+			t.Errorf("after Drain: %v", err)
+		}
+		check(t, x.Drain(ctx))
+	}
+
+	all = openAll(t, even(1, 1, 1)...)
+	err := all[0].Drain(shortContext(t))
+	if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "consumer n1/0 has not come to its end") {
+		t.Errorf("where nobody receives: %v", err)
+	}
+	if _, err := all[0].Consumer(0).Receive(ctx); err != fabric.ErrClosed {
+		t.Errorf("and then: %v", err)
+	}
+}
+
 func TestExchangeFinishTwice(t *testing.T) {
 	ctx := testContext(t)
 	x := openAll(t, even(1, 1, 1)...)[0]

@@ -127,6 +127,7 @@ type Rounds[V any] struct {
 	barriers  sync.WaitGroup // a goroutine of each producer, that hears what consumers have ended
 
 	closing sync.Once
+	gone    chan struct{} // closed with it
 	closed  error
 }
 
@@ -144,7 +145,7 @@ func openRounds[V any](ctx context.Context, node *fabric.Node, cfg RoundsConfig[
 	if cfg, err = cfg.withDefaults(); err != nil {
 		return nil, err
 	}
-	r := &Rounds[V]{channel: cfg.Channel}
+	r := &Rounds[V]{channel: cfg.Channel, gone: make(chan struct{})}
 	defer func() {
 		if err != nil {
 			r.Close()
@@ -198,6 +199,19 @@ func (r *Rounds[V]) Addresses() []fabric.Address { return r.open[0].Addresses() 
 // on every node and in every round.
 func (r *Rounds[V]) Owner(key []byte) int { return r.open[0].Owner(key) }
 
+// Drain ends this node's part in order, and closes it: its producers, which nobody else
+// may use meanwhile, finish, what they sent is stored by the consumers' nodes, and its
+// own consumers come to their ends, for which Next must go on being called. It waits for
+// all that until ctx ends. The error joins those of the producers' Drain, ctx's for each
+// consumer that was still to receive something, and Close's.
+func (r *Rounds[V]) Drain(ctx context.Context) error {
+	err := drainAll(ctx, r.producers)
+	for _, c := range r.consumers {
+		err = errors.Join(err, awaitEnd(ctx, r.gone, c.done, c.Address()))
+	}
+	return errors.Join(err, r.Close())
+}
+
 // Close ends this node's part. Its consumers' iterations end with fabric.ErrClosed,
 // and no producer waits for them any more; those who send to them get a
 // *fabric.PeerLostError. Its producers' waits end with fabric.ErrClosed; one that has
@@ -205,6 +219,7 @@ func (r *Rounds[V]) Owner(key []byte) int { return r.open[0].Owner(key) }
 // first to know that all was delivered.
 func (r *Rounds[V]) Close() error {
 	r.closing.Do(func() {
+		close(r.gone)
 		for _, c := range r.consumers {
 			c.leave()
 		}

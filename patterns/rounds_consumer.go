@@ -6,6 +6,7 @@ import (
 	"errors"
 	"iter"
 	"slices"
+	"sync"
 	"sync/atomic"
 
 	"github.com/zfab/zfab/fabric"
@@ -35,6 +36,9 @@ type RoundsConsumer[V any] struct {
 	from     fabric.Address            // a producer that is promised: that of the message before
 	value    V                         // what is decoded into
 
+	noMore sync.Once
+	done   chan struct{} // closed when there are no more rounds
+
 	at, values, undecodable, malformed, skipped atomic.Uint64
 }
 
@@ -53,7 +57,7 @@ type RoundValue[V any] struct {
 func newRoundsConsumer[V any](r *Rounds[V], i int, c coder[V]) *RoundsConsumer[V] {
 	rc := &RoundsConsumer[V]{
 		rounds: r, coder: c, says: r.ended.Producer(i), promised: setOf(r.open[0].promised),
-		ended: make(map[fabric.Address]bool), over: make(map[fabric.Address]uint64),
+		ended: make(map[fabric.Address]bool), over: make(map[fabric.Address]uint64), done: make(chan struct{}),
 	}
 	for _, ex := range r.open {
 		rc.slots = append(rc.slots, ex.Consumer(i))
@@ -88,6 +92,7 @@ func (c *RoundsConsumer[V]) Next(ctx context.Context) (round uint64, err error) 
 	c.count()
 	for !c.begun {
 		if c.left == 0 {
+			c.noMore.Do(func() { close(c.done) })
 			if err := c.unfinished(); err != nil {
 				return 0, err
 			}

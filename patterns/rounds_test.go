@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -119,6 +120,51 @@ func countWords(t *testing.T, all []*Rounds[int], rounds, words int) []map[strin
 	}
 	work.Wait()
 	return sums
+}
+
+// Rounds that drain have sent all and received all before they close; and where somebody
+// does not receive, they say so and close all the same.
+func TestRoundsDrain(t *testing.T) {
+	ctx := testContext(t)
+	all := openRoundsOn(t, openNodes(t, 2), RoundsConfig[int]{ExchangeConfig: roundsShape(2, 2)})
+	var work sync.WaitGroup
+	var sum atomic.Int64
+	for _, x := range all {
+		for _, c := range x.Consumers() {
+			work.Go(func() {
+				for {
+					_, err := c.Next(ctx)
+					if err == fabric.ErrEnd {
+						return
+					}
+					check(t, err)
+					for v, err := range c.Values(ctx) {
+						check(t, err)
+						sum.Add(int64(v.Value))
+					}
+				}
+			})
+		}
+		work.Go(func() {
+			for _, p := range x.Producers() {
+				for i := range 10 {
+					check(t, p.SendKey(ctx, key(i), 1))
+				}
+			}
+			check(t, x.Drain(ctx))
+		})
+	}
+	work.Wait()
+	if n := sum.Load(); n != 2*2*10 {
+		t.Errorf("the sum is %d", n)
+	}
+	check(t, all[0].Drain(ctx))
+
+	all = openRoundsOn(t, openNodes(t, 1), RoundsConfig[int]{ExchangeConfig: roundsShape(1, 1)})
+	err := all[0].Drain(shortContext(t))
+	if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "consumer n1/0 has not come to its end") {
+		t.Errorf("where nobody receives: %v", err)
+	}
 }
 
 // Sums are the same whether values are combined before they are sent or not, and far
