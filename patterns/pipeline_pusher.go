@@ -105,7 +105,9 @@ func (p *Pusher[T]) Flush(ctx context.Context) error { return p.core.flush(ctx) 
 
 // Drain takes no more jobs, waits as Flush does, tells the workers that this
 // pusher has finished, and closes it. It ends early when ctx does; the pusher is
-// closed then as well.
+// closed then as well. With AtLeastOnce, when all is settled, it waits for a worker
+// without connection for Patience and a second at most: such a worker may get a
+// *fabric.PeerLostError in the place of the pusher's end.
 func (p *Pusher[T]) Drain(ctx context.Context) error { return p.core.drain(ctx) }
 
 // Close ends the pusher, and Push with fabric.ErrClosed. It waits, for a second at
@@ -303,8 +305,16 @@ func (p *pusher) flush(ctx context.Context) error {
 func (p *pusher) drain(ctx context.Context) error {
 	p.refuse()
 	err := p.flush(ctx)
+	last := ctx
+	if p.cfg.delivery == AtLeastOnce && err == nil {
+		// All is settled. A worker without connection, which may be dead, misses no more
+		// than the word that this pusher has finished.
+		var cancel context.CancelFunc
+		last, cancel = context.WithTimeout(ctx, p.cfg.patience+closePatience)
+		defer cancel()
+	}
 	for _, l := range p.lanes() {
-		drained := l.producer.Drain(ctx)
+		drained := l.producer.Drain(last)
 		// What lost workers may have missed was done by others, but with at most once.
 		if ctx.Err() != nil || p.cfg.delivery == AtMostOnce {
 			err = errors.Join(err, drained)

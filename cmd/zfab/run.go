@@ -32,7 +32,7 @@ func (c *command) runCommand() *cli.Command {
 			},
 			&cli.StringFlag{Name: "control", Usage: "`host:port` at which the members of the remote runner reach this process"},
 			&cli.StringFlag{Name: "env", Usage: "`VARIABLE` of the environment that holds the topology, instead of FILE"},
-			&cli.DurationFlag{Name: "timeout", Value: 2 * time.Minute, Usage: "`duration` from the start; what has not arrived by then is lost"},
+			&cli.DurationFlag{Name: "timeout", Value: 2 * time.Minute, Usage: "`duration` from the start of the load; what has not arrived by then is lost"},
 			// For the tests of the check itself: break one message and see the run fail.
 			&cli.StringFlag{Name: "plant", Hidden: true},
 			verboseFlag,
