@@ -28,8 +28,9 @@ import (
 // rep, survey, respond, pub, sub. Each is a node of its own for as long as it runs, and
 // a message is a line of its standard input or output.
 
-// maxLineBody is the largest message that they take, in bytes: fabric's default.
-const maxLineBody = 64 << 20
+// maxLineBody is the largest message that they take, in bytes: fabric's default, with
+// room for what a pattern puts before it.
+const maxLineBody = 64<<20 - 1<<10
 
 // newNetcatCommand gives such a command the flags that all of them have. Its first
 // argument is a channel.

@@ -29,12 +29,12 @@ const (
 
 // Metrics are all of them, in the order in which help and errors list them.
 var Metrics = []Metric{
-	{Name: "lost", Help: "messages that Send accepted and no consumer received, or questions without an answer", Value: always(func(r *Report) float64 { return float64(r.Messages.Lost) })},
-	{Name: "duplicated", Help: "messages received again", Value: always(func(r *Report) float64 { return float64(r.Messages.Duplicated) })},
-	{Name: "reordered", Help: "messages received after a later one of their stream", Value: always(func(r *Report) float64 { return float64(r.Messages.Reordered) }), Needs: OfOrder},
-	{Name: "corrupted", Help: "messages whose checksum is wrong, or that came to the wrong consumer, and answers of another question", Value: always(func(r *Report) float64 { return float64(r.Messages.Corrupted) })},
-	{Name: "redelivered", Help: "messages received again that were marked so, as the pattern promises them at least once", Value: always(func(r *Report) float64 { return float64(r.Messages.Redelivered) }), Needs: OfRedeliveries},
-	{Name: "unanswered", Help: "questions that ended with an error in the place of the answer, which are a part of the lost ones", Value: always(func(r *Report) float64 { return float64(r.Messages.Unanswered) }), Needs: OfAnswers},
+	{Name: "lost", Help: "messages that Send accepted and no consumer received, or questions without an answer", Value: ofMessages(func(m Messages) uint64 { return m.Lost })},
+	{Name: "duplicated", Help: "messages received again", Value: ofMessages(func(m Messages) uint64 { return m.Duplicated })},
+	{Name: "reordered", Help: "messages received after a later one of their stream", Value: ofMessages(func(m Messages) uint64 { return m.Reordered }), Needs: OfOrder},
+	{Name: "corrupted", Help: "messages whose checksum is wrong, or that came to the wrong consumer, and answers of another question", Value: ofMessages(func(m Messages) uint64 { return m.Corrupted })},
+	{Name: "redelivered", Help: "messages received again that were marked so, as the pattern promises them at least once", Value: ofMessages(func(m Messages) uint64 { return m.Redelivered }), Needs: OfRedeliveries},
+	{Name: "unanswered", Help: "questions that ended with an error in the place of the answer, which are a part of the lost ones", Value: ofMessages(func(m Messages) uint64 { return m.Unanswered }), Needs: OfAnswers},
 	{Name: "in_doubt", Help: "messages that a typed error named as in doubt: their consumer was killed", Value: always(func(r *Report) float64 { return float64(r.Messages.InDoubt) })},
 	{Name: "unpromised", Help: "messages accepted by a producer that was killed before they were acknowledged", Value: always(func(r *Report) float64 { return float64(r.Messages.Unpromised) })},
 	{Name: "buried", Help: "messages stored for a consumer that was killed before it said that it has them", Value: always(func(r *Report) float64 { return float64(r.Messages.Buried) })},
@@ -73,6 +73,11 @@ func FindMetric(name string) (Metric, bool) {
 		}
 	}
 	return Metric{}, false
+}
+
+// ofMessages is what was found of messages: nothing says anything if none was sent.
+func ofMessages(f func(Messages) uint64) func(*Report) (float64, bool) {
+	return func(r *Report) (float64, bool) { return float64(f(r.Messages)), r.Messages.Sent > 0 }
 }
 
 func always(value func(*Report) float64) func(*Report) (float64, bool) {
