@@ -635,6 +635,17 @@ func TestPipelineStrangers(t *testing.T) {
 	j := next(t, w)
 	check(t, j.Ack())
 	await(t, "all records to be counted", func() bool { return p.Stats().Malformed+p.Stats().Late > uint64(len(records)) })
+	// The last of the stranger's may come behind the job, and is seen when somebody receives.
+	seeing, stop := context.WithCancel(ctx)
+	var receiving sync.WaitGroup
+	receiving.Go(func() {
+		if _, err := w.Receive(seeing); err != context.Canceled {
+			t.Errorf("what no worker should get: %v", err)
+		}
+	})
+	await(t, "the job of nobody", func() bool { return w.Stats().Orphaned == 1 })
+	stop()
+	receiving.Wait()
 	check(t, p.Drain(ctx))
 	if st := w.Stats(); st.Malformed != uint64(len(records)) || st.Orphaned != 1 || st.Received != 1 {
 		t.Errorf("worker: %+v", st)
