@@ -54,6 +54,32 @@ func newConsumer(t testing.TB, n *Node, channel string, cfg ConsumerConfig) *Con
 	return c
 }
 
+// The zero Config works: a node with a directory of its own, on loopback, which others may use.
+func TestZeroConfig(t *testing.T) {
+	ctx := testContext(t)
+	first, err := Open(ctx, Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer first.Close()
+	second, err := Open(ctx, Config{Directory: first.Directory()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer second.Close()
+	c := newConsumer(t, first, "x", ConsumerConfig{})
+	p := newProducer(t, second, "x", ProducerConfig{})
+	if err := p.WaitConsumers(ctx, 1); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.SendAll(ctx, []byte("hello")); err != nil {
+		t.Fatal(err)
+	}
+	if m, err := c.Receive(ctx); err != nil || string(m.Body) != "hello" || m.Source().Node != second.Name() || first.Name() == second.Name() {
+		t.Errorf("%q from %v, %v", m.Body, m.Source(), err)
+	}
+}
+
 func TestOneMessageBetweenTwoNodes(t *testing.T) {
 	dir := directory.NewRegistry()
 	a, b := openNode(t, dir, "a"), openNode(t, dir, "b")

@@ -344,6 +344,25 @@ func listenMem(t *testing.T, kind transport.SocketType) *transport.Listener {
 	return ln
 }
 
+// openUplink is the uplink of a node's workers with the lane of one, whose connection is
+// there too, and the directory's end of it.
+func openUplink(t *testing.T) (d *directories, up *uplink, l *workerLane, worker, dir *transport.Conn) {
+	t.Helper()
+	ln := listenMem(t, transport.Router)
+	d = &directories{addrs: []string{ln.Addr()}, identity: lanes.Identity, logger: slog.New(slog.DiscardHandler), dialling: make(chan struct{}, 1)}
+	t.Cleanup(d.close)
+	_, worker = memConn(t)
+	up, l, err := d.open(t.Context(), worker)
+	if err == nil {
+		dir, err = ln.Accept(t.Context())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { dir.Close() })
+	return d, up, l, worker, dir
+}
+
 // memConn is both ends of a worker's connection with its node.
 func memConn(t *testing.T) (worker, node *transport.Conn) {
 	t.Helper()
@@ -376,19 +395,7 @@ func TestUplinkLastsAsLongAsItAnswers(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				ln := listenMem(t, transport.Router)
-				d := &directories{addrs: []string{ln.Addr()}, identity: lanes.Identity, logger: slog.New(slog.DiscardHandler), dialling: make(chan struct{}, 1)}
-				defer d.close()
-				_, worker := memConn(t)
-				up, l, err := d.open(t.Context(), worker)
-				if err != nil {
-					t.Fatal(err)
-				}
-				dir, err := ln.Accept(t.Context())
-				if err != nil {
-					t.Fatal(err)
-				}
-				defer dir.Close()
+				_, up, l, _, dir := openUplink(t)
 				var answering sync.WaitGroup
 				var after atomic.Int64
 				var writing sync.Mutex
@@ -442,19 +449,7 @@ func TestUplinkLastsAsLongAsItAnswers(t *testing.T) {
 // directory has not told the end: one whose worker has gone before is there until then.
 func TestLanesOfAnUplinkAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		ln := listenMem(t, transport.Router)
-		d := &directories{addrs: []string{ln.Addr()}, identity: lanes.Identity, logger: slog.New(slog.DiscardHandler), dialling: make(chan struct{}, 1)}
-		defer d.close()
-		_, worker := memConn(t)
-		up, l, err := d.open(t.Context(), worker)
-		if err != nil {
-			t.Fatal(err)
-		}
-		dir, err := ln.Accept(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer dir.Close()
+		d, up, l, worker, dir := openUplink(t)
 		var open, ended atomic.Int64 // as the directory has it
 		go func() {
 			for {
@@ -470,7 +465,7 @@ func TestLanesOfAnUplinkAreBounded(t *testing.T) {
 				}
 			}
 		}()
-		for ; err == nil; _, l, err = d.open(t.Context(), worker) {
+		for err := error(nil); err == nil; _, l, err = d.open(t.Context(), worker) {
 			up.end(l)
 		}
 		time.Sleep(2 * uplinkTick) // there is room for a look
@@ -484,10 +479,10 @@ func TestLanesOfAnUplinkAreBounded(t *testing.T) {
 			t.Fatal(err)
 		}
 		synctest.Wait()
-		if _, _, err = d.open(t.Context(), worker); err != nil {
+		if _, _, err := d.open(t.Context(), worker); err != nil {
 			t.Error(err)
 		}
-		if _, _, err = d.open(t.Context(), worker); err == nil {
+		if _, _, err := d.open(t.Context(), worker); err == nil {
 			t.Error("a lane more")
 		}
 	})

@@ -92,14 +92,51 @@ func TestPubSubOneOfAHundredStops(t *testing.T) {
 	}
 }
 
+// audience is subscribers that get the same messages.
+type audience struct {
+	t     *testing.T
+	ctx   context.Context
+	p     *Publisher[[]byte]
+	size  int // of what all get in a turn
+	came  atomic.Int64
+	heard chan struct{} // capacity 1: a turn is over
+}
+
+// hear is called for each message that one of them gets.
+func (a *audience) hear() {
+	if a.came.Add(1)%int64(a.size) == 0 {
+		a.heard <- struct{}{}
+	}
+}
+
+// turn publishes messages, so many a second at the most if rate is not 0, and returns
+// how long it takes until all have them.
+func (a *audience) turn(messages, rate int) time.Duration {
+	a.t.Helper()
+	body, began := make([]byte, 64), time.Now()
+	for i := range messages {
+		if rate > 0 {
+			time.Sleep(time.Until(began.Add(time.Duration(i) * time.Second / time.Duration(rate)))) // is the pace
+		}
+		if err := a.p.Publish(a.ctx, "a", body); err != nil {
+			a.t.Fatal(err)
+		}
+	}
+	select {
+	case <-a.heard:
+	case <-a.ctx.Done():
+		a.t.Fatalf("%d came: %+v", a.came.Load(), a.p.Stats())
+	}
+	return time.Since(began)
+}
+
 // hundred returns the time that some messages take to 99 subscribers, while the
 // hundredth reads and when it has stopped, for good, and its queue is full.
 func hundred(t *testing.T, cfg SubscriberConfig[[]byte]) (reading, stopped time.Duration) {
 	const nodes, each, messages, rate = 4, 25, 500, 1000
 	ctx, dir := testContext(t), directory.NewRegistry()
 	p := openPublisherOf(t, openNode(t, dir, "p"), PublisherConfig[[]byte]{Quality: Reliable, EvictAfter: 100 * time.Millisecond})
-	var came atomic.Int64
-	all := make(chan struct{}, 1)
+	all := &audience{t: t, ctx: ctx, p: p, size: (nodes*each - 1) * messages, heard: make(chan struct{}, 1)}
 	var running sync.WaitGroup
 	defer running.Wait()
 	read := func(ctx context.Context, s *Subscriber[[]byte], each func()) {
@@ -124,30 +161,11 @@ func hundred(t *testing.T, cfg SubscriberConfig[[]byte]) (reading, stopped time.
 			}
 			s := openSubscriberOf(t, n, SubscriberConfig[[]byte]{Quality: cfg.Quality})
 			defer s.Close()
-			read(ctx, s, func() {
-				if came.Add(1)%((nodes*each-1)*messages) == 0 {
-					all <- struct{}{}
-				}
-			})
+			read(ctx, s, all.hear)
 		}
 	}
 	check(t, p.WaitSubscribers(ctx, nodes*each))
-	body := make([]byte, 64)
-	turn := func() time.Duration {
-		began := time.Now()
-		for i := range messages {
-			time.Sleep(time.Until(began.Add(time.Duration(i) * time.Second / rate))) // is the pace
-			if err := p.Publish(ctx, "a", body); err != nil {
-				t.Fatal(err)
-			}
-		}
-		select {
-		case <-all:
-		case <-ctx.Done():
-			t.Fatalf("%d came: %+v", came.Load(), p.Stats())
-		}
-		return time.Since(began)
-	}
+	turn := func() time.Duration { return all.turn(messages, rate) }
 	reads, stop := context.WithCancel(ctx)
 	defer stop()
 	read(reads, last, func() {})
@@ -204,8 +222,7 @@ func besides(t *testing.T, cfg SubscriberConfig[[]byte], turns int) (reading, st
 	p := openPublisherOf(t, openNode(t, dir, "p"), PublisherConfig[[]byte]{Quality: Reliable, EvictAfter: time.Second})
 	n := openNode(t, dir, "s")
 	const subscribers, messages = 4, 5_000
-	var came atomic.Int64
-	all := make(chan struct{}, 1)
+	all := &audience{t: t, ctx: ctx, p: p, size: subscribers * messages, heard: make(chan struct{}, 1)}
 	var running sync.WaitGroup
 	defer running.Wait()
 	read := func(ctx context.Context, s *Subscriber[[]byte], each func()) {
@@ -227,27 +244,9 @@ func besides(t *testing.T, cfg SubscriberConfig[[]byte], turns int) (reading, st
 	for range subscribers {
 		s := openSubscriberOf(t, n, SubscriberConfig[[]byte]{Queue: fabric.HighWaterMark{Messages: 1 << 14}})
 		defer s.Close()
-		read(ctx, s, func() {
-			if came.Add(1)%(subscribers*messages) == 0 {
-				all <- struct{}{}
-			}
-		})
+		read(ctx, s, all.hear)
 	}
-	body := make([]byte, 64)
-	turn := func() time.Duration {
-		began := time.Now()
-		for range messages {
-			if err := p.Publish(ctx, "a", body); err != nil {
-				t.Fatal(err)
-			}
-		}
-		select {
-		case <-all:
-		case <-ctx.Done():
-			t.Fatalf("%d came: %+v", came.Load(), p.Stats())
-		}
-		return time.Since(began)
-	}
+	turn := func() time.Duration { return all.turn(messages, 0) }
 	var before, after []time.Duration
 	cfg.Channel, cfg.Filters = "news", []Filter{Prefix("")}
 	turn()
