@@ -1,6 +1,7 @@
 package patterns
 
 import (
+	"errors"
 	"sync"
 	"testing"
 	"time"
@@ -120,28 +121,41 @@ func TestPipelineDrainingWorkerIsNoNewOne(t *testing.T) {
 	}
 }
 
-// When all jobs are done, a pusher that drains does not wait for a worker that may be dead,
-// however long the resume window is.
+// When all jobs are done or dropped, a pusher that drains does not wait for a worker that
+// may be dead, however long the resume window is.
 func TestPipelineDrainBesideADeadWorker(t *testing.T) {
-	ctx, dir := testContext(t), directory.NewRegistry()
-	r := newRelay(t, dir)
-	node := openRelayed(t, r, fabric.Config{Name: "pusher", ResumeWindow: time.Hour})
-	p := openPusherOf(t, node, PusherConfig[int]{Patience: 50 * time.Millisecond})
-	dead := openPullerOf(t, openNodeOf(t, fabric.Config{Name: "dead", Directory: hidden{dir}, ResumeWindow: time.Hour}), PullerConfig[int]{})
-	check(t, p.Push(ctx, 1))
-	check(t, next(t, dead).Ack())
-	check(t, p.Flush(ctx))
-	r.hide(true)
-	await(t, "the worker to be away", func() bool { return p.Stats().Workers[0].Away })
-	near := openPullerOf(t, node, PullerConfig[int]{})
-	check(t, p.Push(ctx, 2))
-	check(t, next(t, near).Ack())
-	began := time.Now()
-	check(t, p.Drain(ctx))
-	if d := time.Since(began); d > 5*time.Second {
-		t.Errorf("after %v", d)
-	}
-	if st := p.Stats(); st.Settled != 2 || st.Unsettled != 0 {
-		t.Errorf("%+v", st)
+	for name, drops := range map[string]bool{"all done": false, "one dropped": true} {
+		t.Run(name, func(t *testing.T) {
+			ctx, dir := testContext(t), directory.NewRegistry()
+			r := newRelay(t, dir)
+			node := openRelayed(t, r, fabric.Config{Name: "pusher", ResumeWindow: time.Hour})
+			p := openPusherOf(t, node, PusherConfig[int]{Patience: 50 * time.Millisecond, MaxDeliveries: 1})
+			dead := openPullerOf(t, openNodeOf(t, fabric.Config{Name: "dead", Directory: hidden{dir}, ResumeWindow: time.Hour}), PullerConfig[int]{})
+			check(t, p.Push(ctx, 1))
+			check(t, next(t, dead).Ack())
+			check(t, p.Flush(ctx))
+			r.hide(true)
+			await(t, "the worker to be away", func() bool { return p.Stats().Workers[0].Away })
+			near := openPullerOf(t, node, PullerConfig[int]{})
+			check(t, p.Push(ctx, 2))
+			settled := uint64(2)
+			if job := next(t, near); drops {
+				check(t, job.Reject(0))
+				settled = 1
+			} else {
+				check(t, job.Ack())
+			}
+			began := time.Now()
+			err := p.Drain(ctx)
+			if d := time.Since(began); d > 5*time.Second {
+				t.Errorf("after %v", d)
+			}
+			if dropped := (*DroppedError)(nil); errors.As(err, &dropped) != drops || !drops && err != nil {
+				t.Errorf("the end: %v", err)
+			}
+			if st := p.Stats(); st.Settled != settled || st.Unsettled != 0 {
+				t.Errorf("%+v", st)
+			}
+		})
 	}
 }

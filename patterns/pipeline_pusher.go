@@ -306,8 +306,8 @@ func (p *pusher) drain(ctx context.Context) error {
 	p.refuse()
 	err := p.flush(ctx)
 	last := ctx
-	if p.cfg.delivery == AtLeastOnce && err == nil {
-		// All is settled. A worker without connection, which may be dead, misses no more
+	if p.cfg.delivery == AtLeastOnce && ctx.Err() == nil {
+		// All is settled, or dropped. A worker without connection, which may be dead, misses no more
 		// than the word that this pusher has finished.
 		var cancel context.CancelFunc
 		last, cancel = context.WithTimeout(ctx, p.cfg.patience+closePatience)

@@ -75,28 +75,11 @@ func (c *command) push(ctx *cli.Context) error {
 				return errors.Join(late(ctx, pushing, err), settled(p.Stats()))
 			}
 		}
-		if err := drainPusher(pushing, p, cfg.Delivery); err != nil {
+		if err := p.Drain(pushing); err != nil {
 			return errors.Join(late(ctx, pushing, err), settled(p.Stats()))
 		}
 		return nil
 	})
-}
-
-// drainPusher has a pusher end. Where all is acknowledged, workers without connection,
-// who may have been killed, miss no more than its end.
-func drainPusher(ctx context.Context, p *patterns.Pusher[[]byte], delivery patterns.Delivery) error {
-	if delivery == patterns.AtMostOnce {
-		return p.Drain(ctx)
-	}
-	if err := p.Flush(ctx); err != nil {
-		return err
-	}
-	leaving, cancel := context.WithTimeout(ctx, awayPatience)
-	defer cancel()
-	if err := p.Drain(leaving); leaving.Err() == nil || ctx.Err() != nil {
-		return err
-	}
-	return nil
 }
 
 // settled says how far a pusher was that did not come to its end.

@@ -110,8 +110,7 @@ const (
 	// workPatience is how long a server that ends waits for what it works on.
 	workPatience = 5 * time.Second
 	// awayPatience is how long it waits for requesters without connection, which may
-	// have asked something that has not come, or may have been killed; and what is
-	// done with all its jobs for such workers.
+	// have asked something that has not come, or may have been killed.
 	awayPatience = 2 * time.Second
 )
 
