@@ -100,6 +100,11 @@ func (p *RoundsProducer[V]) begin(ctx context.Context) error {
 		if err := p.barrier.wait(ctx, p.round-open+1); err != nil {
 			return err
 		}
+		select {
+		case <-p.rounds.gone: // it was this node's own consumers, which left, that held it
+			return fabric.ErrClosed
+		default:
+		}
 	}
 	p.begun = true
 	return nil
